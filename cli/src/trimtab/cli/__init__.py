@@ -1,0 +1,1 @@
+"""The trimtab command and the local cluster."""

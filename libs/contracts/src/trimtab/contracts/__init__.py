@@ -1,0 +1,1 @@
+"""Topics, schemas, generated models, codecs and envelopes: what services say to each other."""

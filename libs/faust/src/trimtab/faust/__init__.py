@@ -1,0 +1,1 @@
+"""A person's own stream processor on a loop's topics, written with Faust."""

@@ -1,0 +1,1 @@
+"""The declaration of a loop: parse, check, features and labels as of a time."""

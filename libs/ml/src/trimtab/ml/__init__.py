@@ -1,0 +1,1 @@
+"""Estimators, packaging, metrics, gates and drift detectors."""

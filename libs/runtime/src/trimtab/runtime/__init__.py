@@ -1,0 +1,1 @@
+"""Exactly-once stages on Kafka or in memory: bus, task, table, time, telemetry."""

@@ -1,0 +1,140 @@
+"""What a stage is: its inputs, outputs and tables, and the pure step that runs on each batch."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from trimtab.runtime.records import Out, Read
+from trimtab.runtime.table import Table, TableSpec
+
+UNKNOWN_MS = -(2**62)
+"""Progress before anything is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A partitioned input. All partitioned inputs of a stage are co-partitioned: task p reads partition p of each.
+
+    `clock` says how its event time advances: "marks" (the upstream stage `writers` send progress marks in band),
+    "reported" (a user's topic: the step reports the newest event time it saw in `Result.clocks`; idle after 1 s at the
+    end, unless its producer sends marks), or "none" (control topics: they never hold time back).
+    `writers`: the groups of the stages that write it, each with their number of tasks.
+    """
+
+    topic: str
+    clock: Literal["marks", "reported", "none"] = "marks"
+    writers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A topic the stage writes. `marks`: whether its partitions carry this stage's progress."""
+
+    topic: str
+    partitions: int
+    marks: bool = True
+
+
+class View(Protocol):
+    """A broadcast input: every partition, from the start, in no consumer group; shared by all tasks of a process."""
+
+    topic: str
+    clock: Literal["marks", "none"]
+    writers: Mapping[str, int]
+
+    def apply(self, records: Sequence[Read]) -> None:
+        """Fold records into the view, in partition order. Marks do not arrive here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Work outside the step (a fit in a child process), started by a result and answered in a later batch.
+
+    `id` makes it idempotent: while one with the same id runs, another is not started. Effects die with their task;
+    `Stage.resume` says which to start when it opens again.
+    """
+
+    id: str
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class EffectDone:
+    """How an effect ended: its value, or the exception it raised."""
+
+    id: str
+    value: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step gets. Times are ms since the epoch.
+
+    `records`: by input topic, in offset order. `progress_ms`: the event time that all inputs have reached, idle ones
+    left out (UNKNOWN_MS at first); a step is also called with no records when it has advanced. `now_ms`: the wall clock.
+    """
+
+    records: Mapping[str, Sequence[Read]]
+    progress_ms: int
+    now_ms: int
+    done: Sequence[EffectDone] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a step wants done, in one transaction with its tables and its position.
+
+    `clocks`: newest event time seen, for "reported" inputs. `progress_ms`: overrides the progress the task passes on
+    (a stage that holds records back inside its tables must not claim their time).
+    """
+
+    out: Sequence[Out] = ()
+    clocks: Mapping[str, int] = field(default_factory=dict)
+    effects: Sequence[Effect] = ()
+    progress_ms: int | None = None
+
+
+Tables = Mapping[str, Table[Any, Any]]
+
+
+class Step(Protocol):
+    """A pure function of (tables, batch): it changes nothing but its tables and says what else should happen."""
+
+    def __call__(self, partition: int, tables: Tables, batch: Batch) -> Result: ...
+
+
+async def no_effects(_: Effect) -> Any:
+    """The performer of a stage without effects."""
+    raise NotImplementedError("this stage declares no effects")
+
+
+def nothing_to_resume(_partition: int, _tables: Tables) -> Sequence[Effect]:
+    """The resume of a stage without effects."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage runs as `partitions` tasks (stage, partition), each with its own transactions.
+
+    `group`: consumer group `<service>.<verb>[.<loop>]`; the transactional id of a task is `<group>-<partition>`.
+    `changelog`: compacted topic with `partitions` partitions that holds each task's position and tables.
+    `gate`: topics of `views` whose progress must have passed a record's event time before the record is offered
+    (event time of a record: its `ce_time` header). A record dated within a minute of the wall clock waits at most
+    `max_wait_ms`; an older one (a replay) without bound.
+    """
+
+    group: str
+    changelog: str
+    partitions: int
+    inputs: Sequence[Input]
+    step: Step
+    outputs: Sequence[Output] = ()
+    tables: Sequence[TableSpec[Any, Any]] = ()
+    views: Sequence[View] = ()
+    gate: Sequence[str] = ()
+    max_wait_ms: int = 100
+    max_batch: int = 5_000
+    perform: Callable[[Effect], Awaitable[Any]] = no_effects
+    resume: Callable[[int, Tables], Sequence[Effect]] = nothing_to_resume

@@ -1,0 +1,1 @@
+"""Blobs by digest, signatures and the SQL unit of work."""

@@ -1,0 +1,1 @@
+"""Keeps windowed aggregates per group key and serves them."""

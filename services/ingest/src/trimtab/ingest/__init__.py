@@ -1,0 +1,1 @@
+"""Takes users' events in: validates, keys, drops duplicates, quarantines."""

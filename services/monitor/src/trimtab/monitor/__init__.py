@@ -1,0 +1,1 @@
+"""Joins late labels, watches predictions and errors for drift."""

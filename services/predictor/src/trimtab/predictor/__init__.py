@@ -1,0 +1,1 @@
+"""Assembles feature vectors, scores them and logs every prediction."""

@@ -1,0 +1,1 @@
+"""Versions, lineage, promotion and rollback of models."""

@@ -1,0 +1,1 @@
+"""Decides whether retraining is worth it."""

@@ -1,0 +1,1 @@
+"""Builds datasets, fits, compares with the champion, packages, signs."""
