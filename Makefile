@@ -1,0 +1,67 @@
+# Every target is one command; CI calls the same ones. `make demo` and `make test` need only Python 3.11, git and make.
+export UV_PYTHON_DOWNLOADS := never
+export OMP_NUM_THREADS ?= 1
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+PY := $(shell find libs services cli tests bench examples -name '*.py' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup gen pins fmt lint type imports generated check test demo backtest bench bench-drift up down clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.tools/bin/uv:
+	python3 -m venv .tools && .tools/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9'
+
+.venv/.ready: pyproject.toml $(wildcard libs/*/pyproject.toml services/*/pyproject.toml cli/pyproject.toml) | $(filter .tools/%,$(UV))
+	$(UV) sync --quiet --all-packages && touch $@
+
+setup: .venv/.ready ## the environment, from pinned versions
+
+gen: .venv/.ready ## models, docs and graph from schemas/
+	$(RUN) python -m trimtab.contracts.generate
+
+pins: ## renew the pinned versions in pyproject.toml
+	python3 tools/pins.py $(UV)
+
+fmt: .venv/.ready ## format
+	$(RUN) ruff format . && $(RUN) ruff check --fix .
+
+lint: .venv/.ready
+	$(RUN) ruff format --check . && $(RUN) ruff check .
+
+type: .venv/.ready
+	$(RUN) mypy
+
+imports: .venv/.ready
+	$(RUN) lint-imports
+
+generated: .venv/.ready
+	$(RUN) python -m trimtab.contracts.generate --check
+
+check: lint type imports generated ## lint, types, imports, generated code is current
+
+test: .venv/.ready ## all tests, with a real broker
+	$(RUN) pytest
+
+demo: .venv/.ready ## a year of real flights through the closed loop, ends with a report
+	$(RUN) trimtab demo
+
+backtest: .venv/.ready ## what each retraining policy would have cost and gained on the flights year
+	$(RUN) trimtab backtest examples/flights --policy never --policy every=7d --policy every=30d --policy loop --history 60d --history all
+
+bench: .venv/.ready ## throughput, latency, restore time, memory
+	$(RUN) python bench/run.py
+
+bench-drift: .venv/.ready ## false alarms and delays of the drift detectors
+	$(RUN) python bench/drift.py
+
+up: .venv/.ready ## a local cluster
+	$(RUN) trimtab up
+
+down: .venv/.ready
+	$(RUN) trimtab down
+
+clean: ## all that can be made again
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
