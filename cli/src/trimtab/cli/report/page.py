@@ -1,0 +1,106 @@
+"""The report as one HTML file without anything outside it, readable on a phone and on a desk."""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib import resources
+
+from trimtab.cli.report.data import Contender, Mark, Report, RetrainRow
+from trimtab.cli.report.svg import day, timeline
+from trimtab.cli.report.words import verdicts
+
+COLUMNS = {"auc": "AUC", "log_loss": "log-loss", "rmse": "RMSE", "mae": "MAE", "accuracy": "accuracy", "brier": "Brier"}
+
+
+def page(report: Report) -> str:
+    """The whole document."""
+    body = "".join(
+        [
+            f"<h1>{escape(report.loop)}: what the loop did, and what it was worth</h1>",
+            f'<p class="soft">Event time {day(report.from_ms)} to {day(report.to_ms)}</p>',
+            tiles(report),
+            "<h2>In words</h2><ul>",
+            *(f"<li>{escape(sentence)}</li>" for sentence in verdicts(report)),
+            "</ul>",
+            *charts(report),
+            "<h2>Contenders on the same rows</h2>",
+            contenders_table(report.contenders),
+            "<h2>Retrains</h2>",
+            retrains_table(report.retrains),
+            "<h2>Alarms and holds</h2>",
+            marks_table([m for m in report.marks if m.kind in {"drift", "hold", "rolled_back"}]),
+        ]
+    )
+    style = (resources.files(__package__) / "page.css").read_text()
+    view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    head = f'<meta charset="utf-8">{view}<title>{escape(report.loop)}</title><style>{style}</style>'
+    return f"<!doctype html><html lang=en><head>{head}</head><body><main>{body}</main></body></html>"
+
+
+def tiles(report: Report) -> str:
+    """The counts that a sceptic asks for first."""
+    shown = "".join(
+        f'<div class="tile"><b>{value:,}</b><span>{escape(name.replace("_", " "))}</span></div>'
+        for name, value in report.counts.items()
+    )
+    return f'<div class="tiles">{shown}</div>'
+
+
+def charts(report: Report) -> Iterator[str]:
+    """One chart for each metric that the contenders have week by week, for a wide and for a narrow window."""
+    keys = "".join(
+        f'<span class="key"><i style="background:var(--c{i})"></i>{escape(c.title)}</span>'
+        for i, c in enumerate(report.contenders)
+    )
+    whole = (report.from_ms, report.to_ms)
+    for metric in sorted({m for c in report.contenders for m in c.weekly}, key=lambda m: m != report.metric):
+        yield f"<h2>{escape(COLUMNS.get(metric, metric))}, week by week</h2><p>{keys}</p>"
+        for name, width in (("wide", 1040), ("narrow", 362)):
+            yield f'<div class="{name}">{timeline(report.contenders, metric, report.marks, whole, width)}</div>'
+
+
+def contenders_table(contenders: Sequence[Contender]) -> str:
+    """Pooled metrics, the mean within a day, and how many fits each took."""
+    names = list(dict.fromkeys(m for c in contenders for m in c.metrics))
+    head = "".join(f'<th class="n">{escape(COLUMNS.get(n, n))}</th>' for n in names)
+    rows = "".join(
+        f"<tr><td>{escape(c.title)}</td>"
+        + "".join(f'<td class="n">{c.metrics[n]:.4f}</td>' if n in c.metrics else '<td class="n">–</td>' for n in names)
+        + f'<td class="n">{"–" if c.within_day_auc is None else f"{c.within_day_auc:.4f}"}</td>'
+        + f'<td class="n">{c.refits}</td><td class="n">{c.rows:,}</td></tr>'
+        for c in contenders
+    )
+    last = '<th class="n">AUC within a day</th><th class="n">refits</th><th class="n">rows</th>'
+    return f'<div class="scroll"><table><tr><th>contender</th>{head}{last}</tr>{rows}</table></div>'
+
+
+def retrains_table(retrains: Sequence[RetrainRow]) -> str:
+    """Each retrain with its cause, its gate and what its predecessor, kept as a shadow, says it gained."""
+    head = "<th>asked at</th><th>cause</th><th>gate</th>"
+    head += '<th class="n">version</th><th class="n">rows</th><th class="n">gain (interval)</th>'
+    rows = "".join(
+        f"<tr><td>{day(r.at_ms)}</td><td>{escape(r.cause)}</td><td>{escape(r.verdict)}: {escape(r.gate)}</td>"
+        f'<td class="n">{r.version or "–"}</td><td class="n">{r.rows:,}</td><td class="n">{gain(r)}</td></tr>'
+        for r in retrains
+    )
+    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def gain(row: RetrainRow) -> str:
+    """The watched gain with its interval, or a dash where nothing was watched."""
+    if row.gain is None:
+        return "–"
+    value, low, high = row.gain
+    return f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
+
+
+def marks_table(marks: Sequence[Mark]) -> str:
+    """What the detectors and the quality checks said, and when."""
+    if not marks:
+        return '<p class="soft">None.</p>'
+    rows = "".join(f"<tr><td>{span(m)}</td><td>{m.kind}</td><td>{escape(m.text)}</td></tr>" for m in marks)
+    return f'<div class="scroll"><table><tr><th>when</th><th>what</th><th>evidence</th></tr>{rows}</table></div>'
+
+
+def span(mark: Mark) -> str:
+    """The day of a mark, or its first and last day."""
+    return day(mark.at_ms) + (f" to {day(mark.to_ms)}" if mark.to_ms else "")

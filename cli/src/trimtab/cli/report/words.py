@@ -1,0 +1,59 @@
+"""What the figures say, in sentences that do not flatter."""
+
+from collections.abc import Iterator
+
+from trimtab.cli.report.data import Contender, Report
+
+CLOSE = 0.005
+"""Log-loss (or any loss) closer than this share of its value counts as the same."""
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether smaller values of the metric are the better ones."""
+    return metric not in {"auc", "accuracy"}
+
+
+def verdicts(report: Report, loop: str = "loop") -> Iterator[str]:
+    """One sentence per honest alternative, then what the detectors and the gate did."""
+    own = report.contender(loop)
+    for other in report.contenders:
+        if other.name != own.name:
+            yield against(own, other, report.metric)
+    yield from effort(report)
+
+
+def against(own: Contender, other: Contender, metric: str) -> str:
+    """The loop compared with one alternative on the metric that decides."""
+    a, b = own.metrics[metric], other.metrics[metric]
+    better = (b - a) if lower_is_better(metric) else (a - b)
+    figures = f"{metric.replace('_', '-')} {a:.4f} against {b:.4f}, {own.refits} refits against {other.refits}"
+    if abs(better) <= CLOSE * abs(b):
+        cheaper = "with fewer fits" if other.refits < own.refits else "with as many fits or more"
+        return f"{other.title} did as well as the loop, {cheaper} ({figures})."
+    if better > 0:
+        return f"The loop did better than {lowered(other.title)} ({figures})."
+    return f"{other.title} did better than the loop ({figures})."
+
+
+def lowered(title: str) -> str:
+    """A title inside a sentence."""
+    return title[:1].lower() + title[1:]
+
+
+def effort(report: Report) -> Iterator[str]:
+    """What happened on the way: alarms, requests, verdicts, gains."""
+    kinds = [mark.kind for mark in report.marks]
+    yield (
+        f"{kinds.count('drift')} drift alarms and {kinds.count('hold')} holds; "
+        f"{len(report.retrains)} retrains, of which {sum(row.verdict != 'failed' for row in report.retrains)} were promoted and "
+        f"{sum(row.verdict == 'failed' for row in report.retrains)} failed their gate; "
+        f"{sum(report.declined.values())} causes were declined."
+    )
+    watched = [row.gain for row in report.retrains if row.gain]
+    if watched:
+        helped = sum(low > 0 for _, low, _ in watched)
+        harmed = sum(high < 0 for _, _, high in watched)
+        yield (
+            f"Of {len(watched)} promotions with a watched predecessor {helped} were clearly better than it, "
+            f"{harmed} clearly worse, and {len(watched) - helped - harmed} made no difference that the watch could tell."
+        )
