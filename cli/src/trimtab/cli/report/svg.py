@@ -12,9 +12,9 @@ TRACKS = (
     ("hold", "hold"),
     ("retrain", "retrain"),
     ("promoted", "promoted"),
-    ("failed", "gate failed"),
+    ("failed", "not passed"),
 )
-LEFT, RIGHT, TOP, TRACK = 46, 10, 12, 19
+LEFT, RIGHT, TOP, TRACK = 74, 10, 12, 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,7 @@ def line(frame: Frame, contender: Contender, metric: str, index: int) -> str:
 
 def track(frame: Frame, marks: Sequence[Mark], kind: str, title: str, y: int) -> Iterator[str]:
     """One row of marks: dots for instants, bars for what lasted."""
-    yield (
-        f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{escape(title)}</text>'
-        if frame.width > 600
-        else ""
-    )
+    yield f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{escape(title)}</text>'
     for mark in marks:
         tip = f"<title>{day(mark.at_ms)} {escape(mark.text)}</title>"
         x = frame.x(mark.at_ms)

@@ -37,23 +37,30 @@ def against(own: Contender, other: Contender, metric: str) -> str:
 
 def lowered(title: str) -> str:
     """A title inside a sentence."""
-    return title[:1].lower() + title[1:]
+    return title[:1].lower() + title[1:] if title.startswith(("The ", "A ")) else title
 
 
 def effort(report: Report) -> Iterator[str]:
     """What happened on the way: alarms, requests, verdicts, gains."""
     kinds = [mark.kind for mark in report.marks]
     yield (
-        f"{kinds.count('drift')} drift alarms and {kinds.count('hold')} holds; "
-        f"{len(report.retrains)} retrains, of which {sum(row.verdict != 'failed' for row in report.retrains)} were promoted and "
+        f"{number(kinds.count('drift'), 'drift alarm')} and {number(kinds.count('hold'), 'hold')}; "
+        f"{number(len(report.retrains), 'retrain')}, "
+        f"of which {sum(row.verdict != 'failed' for row in report.retrains)} were promoted and "
         f"{sum(row.verdict == 'failed' for row in report.retrains)} failed their gate; "
-        f"{sum(report.declined.values())} causes were declined."
+        f"{number(sum(report.declined.values()), 'cause')} declined."
     )
     watched = [row.gain for row in report.retrains if row.gain]
     if watched:
         helped = sum(low > 0 for _, low, _ in watched)
         harmed = sum(high < 0 for _, _, high in watched)
         yield (
-            f"Of {len(watched)} promotions with a watched predecessor {helped} were clearly better than it, "
-            f"{harmed} clearly worse, and {len(watched) - helped - harmed} made no difference that the watch could tell."
+            f"Of {number(len(watched), 'promotion')} with a watched predecessor, {helped} were clearly better than it, "
+            f"{harmed} clearly worse, and {len(watched) - helped - harmed} made no difference "
+            "that the watch could tell."
         )
+
+
+def number(count: int, noun: str) -> str:
+    """A count with its noun: "1 hold", "3 holds"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
