@@ -1,0 +1,107 @@
+"""Child processes that end with their parent, and processes that an earlier run left behind."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A process that cannot be mistaken for a later one with the same number. `created`: s since the epoch."""
+
+    pid: int
+    created: float
+
+
+def identity(pid: int) -> Identity | None:
+    """Who has this number now; None when nobody has."""
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else Identity(pid, process.create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def is_alive(who: Identity) -> bool:
+    """Whether that very process still runs."""
+    now = identity(who.pid)
+    return now is not None and abs(now.created - who.created) < 1.0
+
+
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start a child in a session of its own (Ctrl-C reaches the parent alone), with its output appended to `log`.
+
+    On Linux the kernel sends it SIGTERM when the thread that called this ends, even by SIGKILL; elsewhere the next
+    start finds it by its identity.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            argv,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_dying_with_parent(),
+        )
+
+
+def _dying_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def prepare() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # the parent died before the line above
+            os._exit(1)
+
+    return prepare
+
+
+def end(who: Identity, patience_s: float) -> None:
+    """SIGTERM, and SIGKILL to its whole group when it has not ended after `patience_s`. Returns when it is gone."""
+    if not is_alive(who):
+        return
+    process = psutil.Process(who.pid)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        except psutil.TimeoutExpired:
+            kill_group(who.pid)
+            process.wait(10)
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL for a process started by `spawn` and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def free_port(preferred: int | None = None) -> int:
+    """`preferred` while nobody listens there, else any free TCP port of the loopback interface."""
+    if preferred is not None and _is_free(preferred):
+        return preferred
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False

@@ -1,0 +1,77 @@
+"""The embedded broker on its own folder: starts, stops, comes back after a kill."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from rich.console import Console
+from trimtab.cli.broker import EmbeddedBroker, answers, running_broker, user_jars, wait_until_answering
+from trimtab.cli.settings import ClusterSettings
+
+pytestmark = pytest.mark.kafka
+
+
+async def write(bootstrap: str, value: bytes) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    await producer.start()
+    try:
+        await producer.send_and_wait("kept", value)
+    finally:
+        await producer.stop()
+
+
+async def read(bootstrap: str, count: int) -> list[bytes]:
+    consumer = AIOKafkaConsumer("kept", bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        return [(await consumer.getone()).value for _ in range(count)]
+    finally:
+        await consumer.stop()
+
+
+async def create(bootstrap: str) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic("kept", 1, 1)])
+    finally:
+        await admin.close()
+
+
+async def test_the_log_outlives_a_stop_and_a_kill(tmp_path: Path) -> None:
+    cache = user_jars(ClusterSettings(), Console(stderr=True))
+    with running_broker(tmp_path, cache) as bootstrap:
+        await create(bootstrap)
+        await write(bootstrap, b"before the stop")
+
+    broker = EmbeddedBroker(tmp_path, cache)
+    command = broker.prepare()
+    assert command.bootstrap == bootstrap, "the port of the last start is free, so it is kept"
+    process = broker.start(command)
+    wait_until_answering(process, command.port, broker.log)
+    await write(command.bootstrap, b"before the kill")
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not answers(command.port)
+
+    with running_broker(tmp_path, cache) as bootstrap:
+        assert await read(bootstrap, 2) == [b"before the stop", b"before the kill"]
+
+
+async def test_a_broker_left_behind_is_ended_before_the_next_start(tmp_path: Path) -> None:
+    cache = user_jars(ClusterSettings(), Console(stderr=True))
+    orphan = EmbeddedBroker(tmp_path, cache)
+    command = orphan.prepare()
+    process = orphan.start(command)
+    wait_until_answering(process, command.port, orphan.log)
+
+    with running_broker(tmp_path, cache) as bootstrap:
+        assert process.wait(10) is not None
+        await create(bootstrap)
+
+
+async def test_the_session_broker_answers(kafka: str) -> None:
+    assert answers(int(kafka.rpartition(":")[2]))

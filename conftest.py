@@ -1,0 +1,17 @@
+"""Fixtures of every test folder: the broker, started once per session when the first test asks for it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bootstrap address of a real Kafka with an empty log; tests use topics and groups of their own."""
+    from rich.console import Console
+    from trimtab.cli.broker import running_broker, user_jars
+    from trimtab.cli.settings import ClusterSettings
+
+    cache = user_jars(ClusterSettings(), Console(stderr=True))
+    with running_broker(tmp_path_factory.mktemp("kafka"), cache) as bootstrap:
+        yield bootstrap
