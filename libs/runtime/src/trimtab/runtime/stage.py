@@ -72,7 +72,7 @@ class Batch:
     """What a step gets. Times are ms since the epoch.
 
     `records`: by input topic, in offset order. `progress_ms`: the event time that all inputs have reached, idle ones
-    left out (UNKNOWN_MS at first); a step is also called with no records when it has advanced. `now_ms`: the wall clock.
+    left out (UNKNOWN_MS at first); a step is also called with no records when it has advanced. `now_ms`: wall clock.
     """
 
     records: Mapping[str, Sequence[Read]]
