@@ -1,0 +1,91 @@
+"""When a source of events is silent, and how far label windows may therefore be closed.
+
+Counts are kept per bucket of event time and judged only at the buckets' boundaries that the watermark has passed, so the
+verdict is a function of the events alone: the join (per partition) and the detector (per loop) come to the same one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """At least `count` events in each stretch of `per_ms`, judged at multiples of `width_ms`."""
+
+    count: int
+    per_ms: int
+    width_ms: int
+
+
+def expectation(expect: tuple[int, int]) -> Expectation:
+    """From a declaration's (count, per ms): judged every hour, or as often as a shorter stretch passes."""
+    count, per_ms = expect
+    return Expectation(count, per_ms, min(per_ms, HOUR_MS))
+
+
+def floor(time_ms: int, width_ms: int) -> int:
+    """The start of the bucket that holds `time_ms`."""
+    return time_ms // width_ms * width_ms
+
+
+def is_silent(counts: Mapping[int, int], expected: Expectation, began_ms: int, at_ms: int) -> bool:
+    """Whether fewer events than expected fell into the stretch that ends at the boundary `at_ms`.
+
+    `counts`: events by start of bucket. Before a whole stretch has passed since the loop began nothing is silent.
+    """
+    if at_ms - expected.per_ms < began_ms:
+        return False
+    first = at_ms - floor(expected.per_ms, expected.width_ms)
+    return sum(counts.get(b, 0) for b in range(first, at_ms, expected.width_ms)) < expected.count
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """How far label windows are closed.
+
+    `judged_ms`: the newest boundary looked at. `through_ms`: windows that end up to here may close. `silent`: the
+    verdict at that boundary; while it stands, `through_ms` does.
+    """
+
+    judged_ms: int
+    through_ms: int
+    silent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    """Windows that ended in (from_ms, until_ms] had to wait and closed at `until_ms`."""
+
+    from_ms: int
+    until_ms: int
+
+
+def advance(
+    closing: Closing, counts: Mapping[int, int], expected: Expectation | None, began_ms: int, watermark_ms: int
+) -> tuple[Closing, Sequence[Waited]]:
+    """Move on to `watermark_ms`. A silent boundary closes nothing; the first one that is not closes all that waited.
+
+    The result is the same whether the watermark came here in one step or in many.
+    """
+    if expected is None:
+        return Closing(watermark_ms, max(watermark_ms, closing.through_ms)), ()
+    through, silent, waited = closing.through_ms, closing.silent, list[Waited]()
+    for at in range(closing.judged_ms + expected.width_ms, watermark_ms + 1, expected.width_ms):
+        was, silent = silent, is_silent(counts, expected, began_ms, at)
+        if was and silent:
+            continue
+        if was:
+            waited.append(Waited(through, at))
+        through = max(through, at)
+    judged = max(closing.judged_ms, floor(watermark_ms, expected.width_ms))
+    if not silent:
+        through = max(through, watermark_ms)
+    return Closing(judged, through, silent), waited
+
+
+def opened(began_ms: int, expected: Expectation | None) -> Closing:
+    """Where a loop that began at `began_ms` starts."""
+    start = began_ms if expected is None else floor(began_ms, expected.width_ms)
+    return Closing(start, start)
