@@ -1,0 +1,77 @@
+"""From scores and labels to a contender: pooled, within a day, week by week."""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.cli.report.data import Contender
+from trimtab.loops.model import Task
+from trimtab.ml import metrics
+
+DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
+SHOWN: Mapping[Task, tuple[str, ...]] = {
+    "binary": ("log_loss", "auc"),
+    "multiclass": ("log_loss", "accuracy"),
+    "regression": ("rmse", "mae"),
+}
+FEWEST_ROWS = 30
+"""A week or a day with fewer rows says too little to be drawn."""
+
+
+def contender(
+    name: str,
+    title: str,
+    refits: int,
+    *,
+    task: Task,
+    at_ms: NDArray[np.int64],
+    labels: NDArray[np.float64],
+    scores: NDArray[np.float64],
+) -> Contender:
+    """A contender from its rows: labels [n], scores [n] (or [n, classes]); rows without a finite score are left out."""
+    scored = np.isfinite(scores if scores.ndim == 1 else scores[:, 0])
+    at_ms, labels, scores = at_ms[scored], labels[scored], scores[scored]
+    return Contender(
+        name=name,
+        title=title,
+        refits=refits,
+        rows=len(labels),
+        metrics={m: measure(m, labels, scores) for m in SHOWN[task]} if len(labels) else {},
+        within_day_auc=within_day(at_ms, labels, scores) if task == "binary" and len(labels) else None,
+        weekly={m: list(by_week(m, at_ms, labels, scores)) for m in SHOWN[task]},
+    )
+
+
+def measure(metric: str, labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    """One metric by its name."""
+    return float(metrics.measure(metric, labels, scores))
+
+
+def within_day(at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float | None:
+    """The mean of each day's own AUC, weighted by rows: what is left when knowing the day is worth nothing."""
+    total = weight = 0.0
+    for rows in slices(at_ms // DAY_MS):
+        if len(np.unique(labels[rows])) == 2:
+            count = rows.stop - rows.start
+            total, weight = total + count * measure("auc", labels[rows], scores[rows]), weight + count
+    return total / weight if weight else None
+
+
+def by_week(
+    metric: str, at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]
+) -> Iterator[tuple[int, float]]:
+    """(middle of the week, value) for each week with enough rows of more than one kind."""
+    weeks = at_ms // WEEK_MS
+    for rows in slices(weeks):
+        if rows.stop - rows.start >= FEWEST_ROWS and len(np.unique(labels[rows])) > 1:
+            yield int(weeks[rows.start]) * WEEK_MS + WEEK_MS // 2, measure(metric, labels[rows], scores[rows])
+
+
+def slices(groups: NDArray[np.int64]) -> Iterator[slice]:
+    """The runs of equal values in a sorted array."""
+    edges = np.flatnonzero(np.diff(groups)) + 1
+    bounds = [0, *edges.tolist(), len(groups)]
+    return (slice(a, b) for a, b in pairwise(bounds) if b > a)
