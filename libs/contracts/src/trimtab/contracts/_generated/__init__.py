@@ -1,0 +1,1 @@
+"""Generated from schemas/ by `python -m trimtab.contracts.generate`. Never edited."""

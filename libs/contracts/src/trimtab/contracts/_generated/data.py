@@ -1,0 +1,248 @@
+"""Generated from schemas/ by `python -m trimtab.contracts.generate`. Never edited."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+
+class VersionClasses(msgspec.Struct, frozen=True, kw_only=True):
+    """class names of a version"""
+
+    version: int
+    """model version"""
+    classes: Sequence[str]
+    """in the order of its probabilities"""
+
+
+class Tip(msgspec.Struct, frozen=True, kw_only=True):
+    """a sampled record of this batch, from which a trace may lead on"""
+
+    at_ms: int
+    """its event time"""
+    traceparent: str
+    """its W3C trace context"""
+
+
+class Joinable(msgspec.Struct, frozen=True, kw_only=True):
+    """Asks and label events of one partition of label.by values, slim: one index a row in ask_* and in label_*."""
+
+    task: str
+    """the task that wrote it"""
+    partition: int
+    """of the predictions topic, the same for all asks here"""
+    width: int
+    """scores a prediction: 1, or the number of classes"""
+    ask_key: Sequence[str]
+    """keys of predictions"""
+    ask_by: Sequence[str]
+    """values of label.by, parted by U+001F; empty where they are the key itself"""
+    ask_at_ms: Sequence[int]
+    """event times of the asks"""
+    ask_offset: Sequence[int]
+    """offsets of the predictions"""
+    ask_version: Sequence[int]
+    """model versions; 0 without a model"""
+    ask_score: Sequence[float]
+    """width scores a prediction; NaN without a model"""
+    shadow_ask: Sequence[int]
+    """index of the ask that a shadow's score belongs to"""
+    shadow_version: Sequence[int]
+    """its version"""
+    shadow_score: Sequence[float]
+    """width scores a shadow"""
+    classes: Sequence[VersionClasses]
+    """multiclass: the classes of each version here; else empty"""
+    label_by: Sequence[str]
+    """values of label.by, parted by U+001F"""
+    label_at_ms: Sequence[int]
+    """event times of the label events"""
+    label_id: Sequence[int]
+    """first 8 bytes of the digest of the event's id: a correction has the same"""
+    label_number: Sequence[float]
+    """arguments of the label's aggregates that are numbers, row by row; NaN: null"""
+    label_text: Sequence[str | None]
+    """arguments that are text, row by row"""
+    source_ms: Sequence[int]
+    """starts of buckets of the whole loop's label events, the same for all partitions"""
+    source_count: Sequence[int]
+    """label events that this task saw in the bucket"""
+    tip: Tip | None = None
+    """a sampled record of this batch"""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a prediction. Features stay with the prediction, at (prediction_partition, prediction_offset)."""
+
+    key: str
+    """the prediction's key"""
+    prediction_partition: int
+    """of the predictions topic"""
+    prediction_offset: int
+    """of the predictions topic"""
+    at_ms: int
+    """event time of the ask"""
+    settled_at_ms: int
+    """event time at which the label was known"""
+    status: str
+    """labelled or no_label"""
+    label: float | None = None
+    """binary: 0 or 1; regression: the value"""
+    label_class: str | None = None
+    """multiclass: the class"""
+    revision: int
+    """0, and one more with each correction"""
+    version: int | None = None
+    """model version that scored it"""
+    score: float | None = None
+    """as in the prediction"""
+    suspect: bool
+    """the stream's quality was violated meanwhile: not for training"""
+
+
+class ShadowScore(msgspec.Struct, frozen=True, kw_only=True, rename={'class_': 'class'}):
+    """what a shadow said"""
+
+    version: int
+    """model version"""
+    model_digest: str
+    """of its blob"""
+    score: float | None = None
+    """as above"""
+    class_: str | None = None
+    """as above"""
+    probabilities: Sequence[float]
+    """as above"""
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True, rename={'class_': 'class'}):
+    """A prediction with all that went into it. A loop's own schema puts its features' names into the two empty records."""
+
+    key: str
+    """the prediction's key"""
+    at_ms: int
+    """event time of the ask"""
+    features: Mapping[str, float | str | None]
+    """the vector"""
+    ages_ms: Mapping[str, int | None]
+    """age of each looked-up value at the time of the ask"""
+    features_as_of_ms: int
+    """the online store's progress when the vector was made"""
+    features_digest: str
+    """of the features' definition"""
+    score: float | None = None
+    """binary: P(true); regression: the value; multiclass: probability of `class`; null before the first model"""
+    class_: str | None = None
+    """multiclass: the likeliest class"""
+    probabilities: Sequence[float]
+    """multiclass: by class, in the model's order; else empty"""
+    arm: str
+    """champion, or none before the first model"""
+    version: int | None = None
+    """model version"""
+    model_digest: str | None = None
+    """of the served blob"""
+    deployment: int | None = None
+    """sequence of the deployment that scored it"""
+    shadows: Sequence[ShadowScore]
+    """scores of the shadows"""
+    origin: str
+    """stream or http"""
+    declaration_version: int
+    """version of the loop's declaration"""
+    by: Sequence[str]
+    """values of label.by in the ask"""
+
+
+class Rejected(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in quarantine."""
+
+    event: str
+    """name of the event in the declaration"""
+    rule: str
+    """the rule that it broke: schema, time, time_ahead, too_old, conflict, quality, ..."""
+    reason: str
+    """field, expected, got"""
+    id: str | None = None
+    """event id, where it could be read"""
+    source_topic: str
+    """where it came from; http for a request"""
+    source_partition: int
+    """-1 for a request"""
+    source_offset: int
+    """-1 for a request"""
+    original: bytes | None = None
+    """as it came; null: see blob"""
+    blob: str | None = None
+    """sha256 of the original in the store, when over 256 kB"""
+    wall_ms: int
+    """wall clock at which it was rejected"""
+    event_time_ms: int | None = None
+    """its event time, where it could be read"""
+
+
+class SeenDeployment(msgspec.Struct, frozen=True, kw_only=True):
+    """a deployment that made predictions"""
+
+    sequence: int
+    """its sequence"""
+    version: int
+    """its champion's version"""
+    digest: str
+    """its champion's digest"""
+    first_ms: int
+    """event time of its earliest prediction here"""
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts and exact sums by bucket of event time, model version, signal and bin: one row an index. Rows with equal keys add, in any order."""
+
+    task: str
+    """the task that wrote it, as monitor.route.flights-0"""
+    names: Sequence[str]
+    """names of the signals in this batch"""
+    seen_ms: Sequence[int]
+    """start of the bucket in which it became known"""
+    asked_ms: Sequence[int]
+    """start of the bucket in which the prediction was asked"""
+    version: Sequence[int]
+    """model version; 0 without a model"""
+    signal: Sequence[int]
+    """index into names"""
+    bin: Sequence[int]
+    """magnitude of the units: units x 2^(8 bin - 24); for positive and negative the bin of the score"""
+    count: Sequence[int]
+    """rows; negative where a revision takes one back"""
+    units: Sequence[int]
+    """their sum in units of the bin"""
+    deployments: Sequence[SeenDeployment]
+    """deployments that made predictions in this batch"""
+    tip: Tip | None = None
+    """a sampled record of this batch"""
+
+
+class Tile(msgspec.Struct, frozen=True, kw_only=True):
+    """64 grains of one group and key: partials of the grains that are not empty."""
+
+    group: str
+    """name of the group"""
+    key: Sequence[str | None]
+    """values of `by`"""
+    tile_ms: int
+    """start of the tile"""
+    grain_ms: int
+    """length of a grain"""
+    grains: Sequence[int]
+    """which of the 64 grains are not empty, ascending"""
+    columns: Mapping[str, Sequence[float]]
+    """partial -> one value a grain"""
+    texts: Mapping[str, Sequence[str | None]]
+    """partial -> one text a grain, for first, last and distinct"""
+
+SCHEMA_OF: Mapping[type[msgspec.Struct], str] = {
+    Joinable: "joinable",
+    Outcome: "outcome",
+    Prediction: "prediction",
+    Rejected: "rejected",
+    Signals: "signals",
+    Tile: "tile",
+}
