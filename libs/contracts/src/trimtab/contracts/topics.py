@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from trimtab.contracts._generated.catalogue import STAGES, TEMPLATES
 from trimtab.contracts._generated.names import (
+    COMMAND_SETTLED,
     DEPLOYMENT_CHANGED,
     DRIFT_DETECTED,
     LOOP_DECLARED,
@@ -23,6 +24,7 @@ from trimtab.contracts._generated.names import (
 from trimtab.contracts.specs import StageSpec, TopicSpec, TopicTemplate
 
 __all__ = [
+    "COMMAND_SETTLED",
     "CONTROL_PARTITIONS",
     "DEPLOYMENT_CHANGED",
     "DRIFT_DETECTED",

@@ -266,6 +266,18 @@ class ReferenceSignal(BaseModel):
     """
     rows in each look
     """
+    low: float | None = None
+    """
+    features that are numbers: the smallest value trained on
+    """
+    high: float | None = None
+    """
+    features that are numbers: the largest value trained on
+    """
+    categories: Sequence[str] | None = None
+    """
+    categorical features: the values trained on; null when there are too many to list
+    """
 
 
 class Reference(BaseModel):
@@ -324,6 +336,10 @@ class RetrainCause(BaseModel):
     )
     kind: Literal['first', 'drift', 'grown', 'age', 'schedule', 'person']
     drift_id: str | None = None
+    ask_id: str | None = None
+    """
+    of the person's wish
+    """
     signals: Sequence[str]
     """
     drifted signals
@@ -406,6 +422,34 @@ class PairedDifference(BaseModel):
     """
     low: float
     high: float
+
+
+class CommandSettled(BaseModel):
+    """
+    What became of a command.
+    """
+
+    model_config = ConfigDict(
+        extra='forbid',
+        populate_by_name=True,
+        frozen=True,
+        arbitrary_types_allowed=True,
+    )
+    loop: Annotated[str, Field(pattern='^[a-z][a-z0-9_]{0,62}$')]
+    at_ms: Annotated[Instant, Field(alias='at')]
+    """
+    event time
+    """
+    command_id: Annotated[str, Field(max_length=200, min_length=1)]
+    outcome: Literal['done', 'refused']
+    detail: str
+    """
+    what was done, or why not
+    """
+    sequence: Annotated[int | None, Field(ge=1)] = None
+    """
+    of the deployment that it led to; null when nothing changed
+    """
 
 
 class DeploymentChanged(BaseModel):
@@ -563,7 +607,7 @@ class ModelTrained(BaseModel):
     loop: Annotated[str, Field(pattern='^[a-z][a-z0-9_]{0,62}$')]
     at_ms: Annotated[Instant, Field(alias='at')]
     """
-    event time
+    event time of the request
     """
     request_id: Annotated[str, Field(max_length=200, min_length=1)]
     """
@@ -855,7 +899,7 @@ class TrainingFailed(BaseModel):
     loop: Annotated[str, Field(pattern='^[a-z][a-z0-9_]{0,62}$')]
     at_ms: Annotated[Instant, Field(alias='at')]
     """
-    event time
+    event time of the request
     """
     request_id: Annotated[str, Field(max_length=200, min_length=1)]
     """

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from trimtab.contracts._generated.control import (
+    CommandSettled,
     DeploymentChanged,
     DriftDetected,
     LoopDeclared,
@@ -20,9 +21,10 @@ from trimtab.contracts._generated.control import (
     TrainingFailed,
 )
 
-Event = DeploymentChanged | DriftDetected | LoopDeclared | ModelRegistered | ModelTrained | PerformanceMeasured | QualityRestored | QualityViolated | RegistryCommand | RetrainAsked | RetrainDeclined | RetrainRequested | PublishedSchema | TimeAdvanced | TrainingFailed
+Event = CommandSettled | DeploymentChanged | DriftDetected | LoopDeclared | ModelRegistered | ModelTrained | PerformanceMeasured | QualityRestored | QualityViolated | RegistryCommand | RetrainAsked | RetrainDeclined | RetrainRequested | PublishedSchema | TimeAdvanced | TrainingFailed
 
 BY_TOPIC: Mapping[str, type[Event]] = {
+    "command.settled": CommandSettled,
     "deployment.changed": DeploymentChanged,
     "drift.detected": DriftDetected,
     "loop.declared": LoopDeclared,

@@ -1,5 +1,6 @@
 """Generated from schemas/ by `python -m trimtab.contracts.generate`. Never edited."""
 
+COMMAND_SETTLED = "command.settled"
 DEPLOYMENT_CHANGED = "deployment.changed"
 DRIFT_DETECTED = "drift.detected"
 LOOP_DECLARED = "loop.declared"
