@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trimtab.monitor.core import exact, names
 from trimtab.monitor.core.predictions import NO_MODEL, Floats, Ints, Predictions
-from trimtab.monitor.core.rows import Rows
+from trimtab.monitor.core.rows import Rows, joined
 from trimtab.monitor.core.silence import HOUR_MS
 
 ONE = 1 << 24
@@ -89,7 +89,7 @@ def observed(
     scored = predictions.version != NO_MODEL
     groups = grouped(predictions.at_ms[scored], predictions.version[scored])
     score = predictions.scores[scored].max(axis=1, initial=-np.inf)
-    numbers, categories = predictions.numbers[scored], predictions.categories[scored]
+    numbers, categories = _finite(predictions.numbers[scored]), predictions.categories[scored]
     values = np.column_stack([score, estimate[scored], numbers])
     group, column, bins, count, units = sums(groups, values)
     flagged, flag, flags = shares(groups, _amiss(predictions.version[scored], numbers, categories, models))
@@ -108,6 +108,11 @@ def observed(
             units=np.concatenate([np.zeros_like(everyone), units, flags * ONE]),
         ),
     )
+
+
+def _finite(numbers: Floats) -> Floats:
+    """An infinity is no measurement: missing, as for the model."""
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def _flag_names(features: names.FeatureNames) -> Sequence[str]:
@@ -142,11 +147,11 @@ def _strange(categories: NDArray[np.object_], model: KnownModel) -> NDArray[np.b
     return np.column_stack(columns) if columns else np.zeros(categories.shape, np.bool_)
 
 
-def counted(event: str, at_ms: Ints, name: str) -> Named:
+def counted(name: str, at_ms: Ints) -> Named:
     """How many events fell into each bucket, as rows of the signal `name` without a version."""
     start, count = np.unique(at_ms // HOUR_MS * HOUR_MS, return_counts=True)
     nothing = np.zeros_like(start)
-    return Named([f"{name}:{event}"], Rows(start, start, nothing, nothing, nothing, count.astype(np.int64), nothing))
+    return Named([name], Rows(start, start, nothing, nothing, nothing, count.astype(np.int64), nothing))
 
 
 def merged(parts: Sequence[Named]) -> Named:
@@ -157,6 +162,4 @@ def merged(parts: Sequence[Named]) -> Named:
         codes = np.array([index.setdefault(name, len(index)) for name in part.names], np.int64)
         r = part.rows
         rows.append(Rows(r.seen_ms, r.asked_ms, r.version, codes[r.signal], r.bin, r.count, r.units))
-    from trimtab.monitor.core.rows import joined  # noqa: PLC0415
-
     return Named(list(index), joined(rows).added())

@@ -38,8 +38,8 @@ class Predictions:
     """n predictions of one partition.
 
     `by`: the values of label.by as one text. `version`: NO_MODEL without a model; `digest`, `sequence` then "" and -1.
-    `scores` [n, width]: P(true), the value, or the probability of each class in the model's order (NaN filled to the
-    widest model's); NaN without a model. `numbers` [n, k] NaN missing; `categories` [n, c] None missing.
+    `scores` [n, width]: P(true), the value, or the probability of each class in the model's order (0 where the model has
+    fewer); NaN without a model. `numbers` [n, k] NaN missing; `categories` [n, c] None missing.
     `streamed`: asked by an event, not over HTTP.
     """
 

@@ -1,0 +1,166 @@
+"""What the detector of a loop remembers: packed tables, and the few scalars beside them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from trimtab.monitor.core.predictions import Deployment
+from trimtab.monitor.core.quality import Counts
+from trimtab.monitor.core.rows import Rows, unpack
+from trimtab.runtime.table import Table, TableSpec
+
+Key = tuple[int, ...]
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A hold that stands."""
+
+    rule: str
+    name: str
+    share: float
+    limit: float
+    since_ms: int
+
+
+class Closed(msgspec.Struct, frozen=True, array_like=True):
+    """How far a source's label windows are closed (see `silence.Closing`)."""
+
+    judged_ms: int
+    through_ms: int
+    silent: bool
+
+
+class Clock(msgspec.Struct, frozen=True, array_like=True):
+    """The scalars. All times in event time.
+
+    `began_ms`: start of the loop's first bucket. `folded_ms`: buckets that end up to here are folded. `ticked_ms`,
+    `measured_ms`: the last time.advanced and performance.measured. `outcomes`: settled so far, and at the last
+    measurement. `matured`: labelled rows and positives asked before `matured_ms`. `spoiled_ms`: until when the
+    newest hold, ended or not, makes looks unfit.
+    """
+
+    began_ms: int
+    folded_ms: int
+    ticked_ms: int
+    measured_ms: int
+    outcomes: int = 0
+    outcomes_measured: int = 0
+    matured_rows: int = 0
+    matured_positives: int = 0
+    matured_ms: int = -(2**62)
+    holds: tuple[Held, ...] = ()
+    closing: Closed | None = None
+
+
+class Look(msgspec.Struct, frozen=True, array_like=True):
+    """A closed look of a reign: per signal its mean (None: no rows) and rows."""
+
+    means: dict[str, float | None]
+    counts: dict[str, int]
+
+
+class Tip(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A sampled record, from which a trace may lead on."""
+
+    at_ms: int
+    traceparent: str
+
+
+def _encode_key(key: Key) -> bytes:
+    return b"".join(part.to_bytes(8, "big", signed=True) for part in key)
+
+
+def _decode_key(data: bytes) -> Key:
+    return tuple(int.from_bytes(data[i : i + 8], "big", signed=True) for i in range(0, len(data), 8))
+
+
+def _packed(name: str) -> TableSpec[Key, Rows]:
+    return TableSpec(name, _encode_key, _decode_key, Rows.pack, unpack)
+
+
+def _structs(name: str, kind: type[Any]) -> TableSpec[Key, Any]:
+    return TableSpec(
+        name, _encode_key, _decode_key, msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(kind).decode
+    )
+
+
+def _encode_counts(counts: Counts) -> bytes:
+    return np.concatenate([[counts.start_ms, counts.version], counts.rows, counts.bad]).astype("<i8").tobytes()
+
+
+def _decode_counts(data: bytes) -> Counts:
+    values = np.frombuffer(data, "<i8").astype(np.int64)
+    half = 2 + (len(values) - 2) // 2
+    return Counts(int(values[0]), int(values[1]), values[2:half], values[half:])
+
+
+NAMES = TableSpec("names", str.encode, bytes.decode, lambda n: n.to_bytes(4, "big"), lambda b: int.from_bytes(b, "big"))
+"""Signal → the number it has in packed rows."""
+OPEN = _packed("open")
+"""(bucket) → rows that became known in it; folded once the watermark has passed its end."""
+LOOKS = _packed("looks")
+"""(kind of look, start) → the champion's rows of a look that is not closed yet."""
+TALLIES = _packed("tallies")
+"""(block) → what settled outcomes say, of all versions."""
+LABELLED = _structs("labelled", tuple[int, int])
+"""(bucket of asking) → labelled rows and positives that have not matured."""
+ARRIVALS = _structs("arrivals", dict[str, int])
+"""(bucket) → events by name, for those whose source may fall silent."""
+COUNTS: TableSpec[Key, Counts] = TableSpec("counts", _encode_key, _decode_key, _encode_counts, _decode_counts)
+"""(bucket) → rows and bad rows by quality subject."""
+HISTORY = _structs("history", Look)
+"""(kind of look, start) → closed looks of the reigning model, in the order in which the detector took them."""
+DEPLOYMENTS = _structs("deployments", tuple[int, str, int])
+"""(sequence) → version, digest, earliest event time."""
+TIPS = _structs("tips", Tip)
+"""(bucket) → the newest sampled record in it."""
+CLOCK = _structs("clock", Clock)
+"""() → the scalars."""
+SPECS = (NAMES, OPEN, LOOKS, TALLIES, LABELLED, ARRIVALS, COUNTS, HISTORY, DEPLOYMENTS, TIPS, CLOCK)
+
+
+class Ledger:
+    """The detector's tables by name, typed. They are the task's own and change in place."""
+
+    def __init__(self, tables: Mapping[str, Table[Any, Any]]) -> None:
+        self.names: Table[str, int] = tables["names"]
+        self.open: Table[Key, Rows] = tables["open"]
+        self.looks: Table[Key, Rows] = tables["looks"]
+        self.tallies: Table[Key, Rows] = tables["tallies"]
+        self.labelled: Table[Key, tuple[int, int]] = tables["labelled"]
+        self.arrivals: Table[Key, dict[str, int]] = tables["arrivals"]
+        self.counts: Table[Key, Counts] = tables["counts"]
+        self.history: Table[Key, Look] = tables["history"]
+        self.deployments: Table[Key, tuple[int, str, int]] = tables["deployments"]
+        self.tips: Table[Key, Tip] = tables["tips"]
+        self._clock: Table[Key, Clock] = tables["clock"]
+
+    @property
+    def clock(self) -> Clock | None:
+        """The scalars; None before the first data."""
+        return self._clock.get(())
+
+    def set_clock(self, clock: Clock) -> None:
+        """Set the scalars."""
+        self._clock.put((), clock)
+
+    def number(self, name: str) -> int:
+        """The number of a signal; a new one for a new signal."""
+        known = self.names.get(name)
+        if known is None:
+            known = len(self.names)
+            self.names.put(name, known)
+        return known
+
+    def see(self, deployment: Deployment) -> None:
+        """Remember a deployment from its earliest prediction on."""
+        before = self.deployments.get((deployment.sequence,))
+        if before is None or deployment.first_ms < before[2]:
+            self.deployments.put((deployment.sequence,), (deployment.version, deployment.digest, deployment.first_ms))
+
+
+def empty() -> Ledger:
+    """A ledger without a log, for a backtest."""
+    return Ledger({spec.name: Table(spec) for spec in SPECS})  # type: ignore[arg-type]  # specs of several types
