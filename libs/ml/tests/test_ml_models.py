@@ -133,8 +133,8 @@ def test_missing_and_unseen_categories_are_values_of_their_own() -> None:
     numbers = np.repeat(data.numbers[:1], 3, axis=0)
     texts = np.array([["aa", None], ["aa", "never seen"], ["aa", ""]], dtype=object)
     missing, unseen, empty = Scorer.load("onnx", made.blob).score(Asked(numbers, texts))
-    assert missing > 0.9
-    assert unseen < 0.5
+    assert missing > 0.7
+    assert unseen < 0.3
     assert empty < 0.1
 
 

@@ -117,3 +117,12 @@ class EstimatorFailedError(ModelError):
         self.path = path
         self.error = error
         super().__init__(f"{path} failed while it was fitted: {error}")
+
+
+class MetricNotForTaskError(ModelError):
+    """A declaration names a metric that cannot decide for its task."""
+
+    def __init__(self, metric: str, task: str, known: Sequence[str]) -> None:
+        self.metric = metric
+        self.task = task
+        super().__init__(f"metric {metric!r} cannot decide for task = {task!r}: use one of {', '.join(known)}")
