@@ -2,64 +2,11 @@
 
 from collections.abc import Sequence
 
-from trimtab.contracts._generated.catalogue import STAGES, TEMPLATES
-from trimtab.contracts._generated.names import (
-    COMMAND_SETTLED,
-    DEPLOYMENT_CHANGED,
-    DRIFT_DETECTED,
-    LOOP_DECLARED,
-    MODEL_REGISTERED,
-    MODEL_TRAINED,
-    PERFORMANCE_MEASURED,
-    QUALITY_RESTORED,
-    QUALITY_VIOLATED,
-    REGISTRY_COMMANDS,
-    RETRAIN_ASKED,
-    RETRAIN_DECLINED,
-    RETRAIN_REQUESTED,
-    SCHEMAS,
-    TIME_ADVANCED,
-    TRAINING_FAILED,
-)
-from trimtab.contracts.specs import StageSpec, TopicSpec, TopicTemplate
-
-__all__ = [
-    "COMMAND_SETTLED",
-    "CONTROL_PARTITIONS",
-    "DEPLOYMENT_CHANGED",
-    "DRIFT_DETECTED",
-    "LOOP_DECLARED",
-    "MODEL_REGISTERED",
-    "MODEL_TRAINED",
-    "PERFORMANCE_MEASURED",
-    "QUALITY_RESTORED",
-    "QUALITY_VIOLATED",
-    "REGISTRY_COMMANDS",
-    "RETRAIN_ASKED",
-    "RETRAIN_DECLINED",
-    "RETRAIN_REQUESTED",
-    "SCHEMAS",
-    "STAGES",
-    "TEMPLATES",
-    "TIME_ADVANCED",
-    "TRAINING_FAILED",
-    "accepted",
-    "answered",
-    "changelog",
-    "control",
-    "events",
-    "group",
-    "grouped",
-    "joinable",
-    "of_loop",
-    "online",
-    "outcomes",
-    "predictions",
-    "rejected",
-    "signals",
-    "source",
-    "stage_partitions",
-]
+from trimtab.contracts._generated.catalogue import STAGES as STAGES
+from trimtab.contracts._generated.catalogue import TEMPLATES as TEMPLATES
+from trimtab.contracts._generated.names import *  # noqa: F403 the constants of control topics
+from trimtab.contracts.specs import StageSpec, TopicTemplate
+from trimtab.contracts.specs import TopicSpec as TopicSpec
 
 CONTROL_PARTITIONS = 8
 

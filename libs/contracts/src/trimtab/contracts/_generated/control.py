@@ -15,7 +15,7 @@ class ModelRef(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -47,7 +47,7 @@ class DeclaredTopic(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -65,7 +65,7 @@ class Parity(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -83,7 +83,7 @@ class TrainedModel(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -121,7 +121,7 @@ class OffsetRange(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -144,7 +144,7 @@ class Dataset(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -180,7 +180,7 @@ class Comparison(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -226,7 +226,7 @@ class GateResult(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -253,7 +253,7 @@ class ReferenceSignal(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -286,7 +286,7 @@ class Reference(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -312,7 +312,7 @@ class Environment(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -330,7 +330,7 @@ class RetrainCause(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -354,7 +354,7 @@ class DriftSignal(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -392,7 +392,7 @@ class ModelPerformance(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -408,7 +408,7 @@ class PairedDifference(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -430,7 +430,7 @@ class CommandSettled(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -458,7 +458,7 @@ class DeploymentChanged(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -493,7 +493,7 @@ class DriftDetected(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -531,7 +531,7 @@ class LoopDeclared(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -571,7 +571,7 @@ class ModelRegistered(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -599,7 +599,7 @@ class ModelTrained(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -649,7 +649,7 @@ class PerformanceMeasured(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -685,7 +685,7 @@ class QualityRestored(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -720,7 +720,7 @@ class QualityViolated(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -755,7 +755,7 @@ class RegistryCommand(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -778,7 +778,7 @@ class RetrainAsked(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -799,7 +799,7 @@ class RetrainDeclined(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -824,7 +824,7 @@ class RetrainRequested(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -849,7 +849,7 @@ class PublishedSchema(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
     )
@@ -873,7 +873,7 @@ class TimeAdvanced(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,
@@ -891,7 +891,7 @@ class TrainingFailed(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra='forbid',
+        extra='ignore',
         populate_by_name=True,
         frozen=True,
         arbitrary_types_allowed=True,

@@ -45,7 +45,7 @@ def _config(sources: Sources) -> GenerateConfig:
         output_model_type=DataModelType.PydanticV2BaseModel,
         target_python_version=PythonVersion.PY_311,
         formatters=[Formatter.BUILTIN],
-        extra_fields="forbid",
+        extra_fields="ignore",
         enable_faux_immutability=True,
         use_generic_container_types=True,
         use_standard_collections=True,
