@@ -4,10 +4,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from trimtab.contracts.generate.source import Sources
-from trimtab.contracts.specs import TopicTemplate
+from trimtab.contracts.specs import StageSpec, TopicTemplate
 
 START = "<!-- {name}: begin (make gen) -->"
 END = "<!-- {name}: end -->"
+_TOPICS = """# Topics
+
+Made from `schemas/topics/` by `make gen`. Every topic has `message.timestamp.type=LogAppendTime` and is kept for ever
+unless said otherwise; event time stands in the header `ce_time` and in the body."""
+_METRICS = """# Metrics
+
+Made from `schemas/telemetry.yaml` by `make gen`. At `/metrics` of each service the dots and dashes become underscores,
+and Prometheus adds the unit and `_total` to the name. Units are UCUM."""
 EVERYBODY = 8
 """A topic with so many readers is not drawn but named below the picture."""
 
@@ -33,19 +41,21 @@ def control_graph(sources: Sources) -> str:
 
 
 def _drawn(sources: Sources) -> list[TopicTemplate]:
-    return [topic for topic in sources.topics.values() if topic.per != "stage" and len(topic.readers) < EVERYBODY]
+    shown = [topic for topic in sources.topics.values() if topic.per != "stage" and "each stage" not in topic.readers]
+    return [topic for topic in shown if len(topic.readers) < EVERYBODY]
 
 
 def _graph(topics: Sequence[TopicTemplate], box: Callable[[str], str]) -> str:
     lines = ["flowchart LR"]
-    for topic in topics:
-        lines.append(
-            f'  {_id(topic.topic)}[("{topic.topic.replace("{loop}.", "").replace("{", "‹").replace("}", "›")}")]'
-        )
+    lines += [f'  {_id(topic.topic)}[("{_short(topic.topic)}")]' for topic in topics]
     for topic in topics:
         lines += [f"  {_id(end)}({end}) --> {_id(topic.topic)}" for end in _unique(map(box, topic.writers))]
         lines += [f"  {_id(topic.topic)} --> {_id(end)}({end})" for end in _unique(map(box, topic.readers))]
     return "\n".join(["```mermaid", *lines, "```"])
+
+
+def _short(topic: str) -> str:
+    return topic.removeprefix("{loop}.").replace("{", "‹").replace("}", "›")
 
 
 def _unique(names: Iterable[str]) -> list[str]:
@@ -62,36 +72,16 @@ def topics_page(sources: Sources) -> str:
     shared = [row for row, topic in zip(rows, sources.topics.values(), strict=True) if topic.plane == "control"]
     own = [row for row, topic in zip(rows, sources.topics.values(), strict=True) if topic.plane == "data"]
     head = ["topic", "key", "value", "partitions", "cleanup", "written by", "read by", "what it carries"]
-    stages = [
-        [
-            f"`{stage.name}`",
-            f"`{stage.name}{'.{loop}' if stage.per == 'loop' else ''}`",
-            _count(stage.partitions),
-            stage.does,
-        ]
-        for stage in sources.stages.values()
-    ]
-    return "\n".join(
-        [
-            "# Topics",
-            "",
-            "Made from `schemas/topics/` by `make gen`. Every topic has `message.timestamp.type=LogAppendTime` and is kept",
-            "for ever unless said otherwise; event time stands in the header `ce_time` and in the body.",
-            "",
-            "## Of a loop",
-            "",
-            table(head, own),
-            "",
-            "## Shared by all loops",
-            "",
-            table(head, shared),
-            "",
-            "## Stages",
-            "",
-            table(["stage", "consumer group", "tasks", "what it does"], stages),
-            "",
-        ]
+    stages = [_stage_row(stage) for stage in sources.stages.values()]
+    parts = [_TOPICS, "## Of a loop", table(head, own), "## Shared by all loops", table(head, shared)]
+    return (
+        "\n\n".join([*parts, "## Stages", table(["stage", "consumer group", "tasks", "what it does"], stages)]) + "\n"
     )
+
+
+def _stage_row(stage: StageSpec) -> list[str]:
+    group = f"{stage.name}.{{loop}}" if stage.per == "loop" else stage.name
+    return [f"`{stage.name}`", f"`{group}`", _count(stage.partitions), stage.does]
 
 
 def _topic_row(topic: TopicTemplate) -> list[str]:
@@ -112,21 +102,8 @@ def metrics_page(sources: Sources) -> str:
         for m in sources.metrics.values()
     ]
     attributes = [[f"`{name}`", text] for name, text in sources.attributes.items()]
-    return "\n".join(
-        [
-            "# Metrics",
-            "",
-            "Made from `schemas/telemetry.yaml` by `make gen`. At `/metrics` of each service the dots and dashes become",
-            "underscores, and Prometheus adds the unit and `_total` to the name. Units are UCUM.",
-            "",
-            table(["metric", "kind", "unit", "attributes", "what it counts"], rows),
-            "",
-            "## Attributes",
-            "",
-            table(["attribute", "what it says"], attributes),
-            "",
-        ]
-    )
+    counted = table(["metric", "kind", "unit", "attributes", "what it counts"], rows)
+    return "\n\n".join([_METRICS, counted, "## Attributes", table(["attribute", "what it says"], attributes)]) + "\n"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

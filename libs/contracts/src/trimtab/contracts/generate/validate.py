@@ -1,4 +1,4 @@
-"""Whether schemas/ is what it should be. Every function yields sentences that say which file is wrong and what is right."""
+"""Whether schemas/ is what it should be. Every function yields sentences: which file is wrong, and what is right."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -44,8 +44,8 @@ def _yaml_shape(path: Path, validator: Draft202012Validator) -> Iterator[str]:
     except yaml.YAMLError as error:
         yield f"{path.name}: not YAML: {error}"
         return
-    for error in validator.iter_errors(content):
-        yield f"{path.name}: {error.json_path}: {error.message}"
+    for problem in validator.iter_errors(content):
+        yield f"{path.name}: {problem.json_path}: {problem.message}"
 
 
 def _contents(folder: Path) -> Iterator[str]:
