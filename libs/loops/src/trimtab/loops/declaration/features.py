@@ -96,7 +96,7 @@ def _digest(
 
 def _row(section: Section, asks: Event | None, types: dict[str, tuple[Path, pl.DataType | None]]) -> Mapping[str, str]:
     columns = event_columns(asks) if asks else None
-    row = {name: section.text(name, "") for name in section.keys()}  # noqa: SIM118 - `keys` also marks them as read
+    row = {name: section.text(name, "") for name in section.keys()}  # noqa: SIM118 - `keys` makes them known
     for name, sql in row.items():
         path = section.at(name)
         ready = sql and columns is not None
@@ -106,7 +106,7 @@ def _row(section: Section, asks: Event | None, types: dict[str, tuple[Path, pl.D
 
 
 def _named(section: Section, read: Callable[[Section, str], Group | Latest | None]) -> tuple:  # type: ignore[type-arg]
-    found = (read(section.section(name), name) for name in section.keys())  # noqa: SIM118 - `keys` marks them as read
+    found = (read(section.section(name), name) for name in section.keys())  # noqa: SIM118 - `keys` makes them known
     return tuple(one for one in found if one is not None)
 
 

@@ -109,7 +109,7 @@ def _partitions(section: Section) -> int:
 
 def _quality(section: Section, events: Mapping[str, Event]) -> Quality:
     declared = section.section("rules")
-    rules = {name: declared.text(name, "") for name in declared.keys()}  # noqa: SIM118 - `keys` marks them as read
+    rules = {name: declared.text(name, "") for name in declared.keys()}  # noqa: SIM118 - `keys` makes them known
     for name, sql in rules.items():
         path = declared.at(name)
         if name not in events:

@@ -88,18 +88,20 @@ class Section:
         self.report = report
         self.path = path
         self._later = later
-        self._read: set[str] = set()
+        self._known: set[str] = set()
         if not isinstance(data, dict):
             report.add(path, f"must be a table, not {_shown(data)}", _KINDS[dict])
             data = {}
         self._data: Mapping[str, Any] = data
 
     def __contains__(self, key: str) -> bool:
+        """Whether a key is declared. Asking makes it a known one, like reading it."""
+        self._known.add(key)
         return key in self._data
 
     def keys(self) -> Sequence[str]:
-        """All keys, for tables whose keys are names; marks them as read."""
-        self._read.update(self._data)
+        """All keys, for tables whose keys are names; makes them known."""
+        self._known.update(self._data)
         return list(self._data)
 
     def at(self, key: str) -> Path:
@@ -110,8 +112,7 @@ class Section:
 
     def value(self, key: str, kind: type[T], default: T) -> T:
         """A value of a kind; an int is a float too, a bool is neither."""
-        self._read.add(key)
-        if key not in self._data:
+        if key not in self:
             return default
         found = self._data[key]
         if kind is float and isinstance(found, int) and not isinstance(found, bool):
@@ -126,8 +127,7 @@ class Section:
 
     def required(self, key: str, example: str) -> str:
         """A text that must be there; "" and a problem when it is not."""
-        if key not in self._data:
-            self._read.add(key)
+        if key not in self:
             self.report.add(self.path, f"`{key}` is missing", f"{key} = {example}")
             return ""
         return self.value(key, str, "")
@@ -160,8 +160,7 @@ class Section:
 
     def texts(self, key: str, default: Sequence[str] = ()) -> Sequence[str]:
         """A list of texts; a single text counts as a list of one."""
-        self._read.add(key)
-        if key not in self._data:
+        if key not in self:
             return tuple(default)
         found = self._data[key]
         if isinstance(found, str):
@@ -175,7 +174,7 @@ class Section:
         return self.value(key, dict, {})
 
     def section(self, key: str, later: Sequence[str] = ()) -> "Section":
-        self._read.add(key)
+        self._known.add(key)
         return Section(self.report, self.at(key), self._data.get(key, {}), later)
 
     def close(self) -> None:
@@ -183,8 +182,8 @@ class Section:
         for key in self._data:
             if key in self._later:
                 self.wrong(key, "this key is part of the format but not yet supported", f"leave `{key}` out for now")
-            elif key not in self._read:
-                self.report.unknown(self.at(key), key, sorted({*self._read, *self._later}), "key")
+            elif key not in self._known:
+                self.report.unknown(self.at(key), key, sorted({*self._known, *self._later}), "key")
 
 
 def _kind(kind: type) -> str:
