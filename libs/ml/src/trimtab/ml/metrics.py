@@ -53,14 +53,14 @@ def row_losses(metric: Metric, labels: NDArray[np.float64], scores: Scores) -> N
         hit = np.where(labels > 0.5, scores, 1.0 - scores)
         return _surprise(hit)
     if metric == "accuracy":
-        return ((scores >= 0.5) == (labels > 0.5)).astype(np.float64)
+        return np.asarray((scores >= 0.5) == (labels > 0.5), dtype=np.float64)
     errors = scores - labels
     return np.asarray(np.abs(errors) if metric == "mae" else np.square(errors))
 
 
 def _class_losses(metric: Metric, labels: NDArray[np.intp], scores: Scores) -> NDArray[np.float64]:
     if metric == "accuracy":
-        return (scores.argmax(axis=1) == labels).astype(np.float64)
+        return np.asarray(scores.argmax(axis=1) == labels, dtype=np.float64)
     known = labels >= 0
     hit = np.where(known, scores[np.arange(len(scores)), labels], 0.0)
     if metric == "log_loss":
