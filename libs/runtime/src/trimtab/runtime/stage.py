@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from trimtab.contracts.specs import Metric
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.table import Table, TableSpec
 
@@ -82,17 +83,28 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """A number for a declared metric: added to a counter, observed by a histogram, set on a gauge."""
+
+    metric: Metric
+    value: float
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a step wants done, in one transaction with its tables and its position.
 
     `clocks`: newest event time seen, for "reported" inputs. `progress_ms`: overrides the progress the task passes on
-    (a stage that holds records back inside its tables must not claim their time).
+    (a stage that holds records back inside its tables must not claim their time). `measures`: recorded once the
+    transaction has been committed, so that a batch that is run twice is counted once.
     """
 
     out: Sequence[Out] = ()
     clocks: Mapping[str, int] = field(default_factory=dict)
     effects: Sequence[Effect] = ()
     progress_ms: int | None = None
+    measures: Sequence[Measure] = ()
 
 
 Tables = Mapping[str, Table[Any, Any]]
@@ -123,6 +135,8 @@ class Stage:
     `gate`: topics of `views` whose progress must have passed a record's event time before the record is offered
     (event time of a record: its `ce_time` header). A record dated within a minute of the wall clock waits at most
     `max_wait_ms`; an older one (a replay) without bound.
+    `commit_interval_ms`: least time between two transactions of a task, unless a batch is full. Small transactions
+    cost a few ms of CPU each: stages off the way from event to prediction take 100 or more.
     """
 
     group: str
@@ -136,5 +150,6 @@ class Stage:
     gate: Sequence[str] = ()
     max_wait_ms: int = 100
     max_batch: int = 5_000
+    commit_interval_ms: int = 10
     perform: Callable[[Effect], Awaitable[Any]] = no_effects
     resume: Callable[[int, Tables], Sequence[Effect]] = nothing_to_resume

@@ -1,0 +1,111 @@
+"""Everything the runtime can complain about. Refusals stop a task until a person acts; the rest is tried again."""
+
+
+class StageRuntimeError(Exception):
+    """Root of the runtime's errors."""
+
+
+class StageInvalidError(StageRuntimeError):
+    """A stage contradicts itself."""
+
+    def __init__(self, group: str, problem: str) -> None:
+        self.group, self.problem = group, problem
+        super().__init__(f"stage {group}: {problem}")
+
+
+class OutputRefusedError(StageRuntimeError):
+    """A step wrote what its stage does not declare."""
+
+    def __init__(self, group: str, topic: str, problem: str) -> None:
+        self.group, self.topic = group, topic
+        super().__init__(f"stage {group} wrote to {topic}: {problem}")
+
+
+class FencedError(StageRuntimeError):
+    """Another owner has opened the task; what was not committed is void."""
+
+    def __init__(self, transactional_id: str) -> None:
+        self.transactional_id = transactional_id
+        super().__init__(
+            f"{transactional_id}: another producer has taken over; the task opens again if it is still ours"
+        )
+
+
+class OutcomeUnknownError(StageRuntimeError):
+    """A request of a transaction was lost on its way: only a new producer can tell whether it took effect."""
+
+    def __init__(self, transactional_id: str, request: str) -> None:
+        self.transactional_id, self.request = transactional_id, request
+        super().__init__(f"{transactional_id}: no answer to {request}; the task opens again with a new producer")
+
+
+class NotAssignedError(StageRuntimeError):
+    """A partition was given to another member meanwhile."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        self.topic, self.partition = topic, partition
+        super().__init__(f"{topic}[{partition}] is not assigned to this process any more")
+
+
+class AssignmentOutdatedError(StageRuntimeError):
+    """The group handed out an assignment of topics that this stage does not read."""
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        super().__init__(f"group {group} gave out an assignment from before the stage changed; joining again")
+
+
+class RefusalError(StageRuntimeError):
+    """A task must not run on what it finds; it stands still and says so until a person has acted."""
+
+
+class TopicMissingError(RefusalError):
+    """A topic that a stage needs does not exist."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        super().__init__(f"topic {topic} does not exist; `trimtab apply` creates a loop's topics")
+
+
+class TopicReplacedError(RefusalError):
+    """A topic has another id than before: it was deleted and made again, so offsets mean something else."""
+
+    def __init__(self, topic: str, expected: str, found: str) -> None:
+        self.topic, self.expected, self.found = topic, expected, found
+        super().__init__(
+            f"topic {topic} has id {found}, expected {expected}: it was deleted and created again. Positions and "
+            "tables made from the old one do not fit; end the loop with `trimtab delete` and apply it anew"
+        )
+
+
+class PartitionsChangedError(RefusalError):
+    """A topic has another number of partitions than was declared: keys have moved."""
+
+    def __init__(self, topic: str, expected: int, found: int) -> None:
+        self.topic, self.expected, self.found = topic, expected, found
+        super().__init__(
+            f"topic {topic} has {found} partitions, declared are {expected}: keys would be in two places. "
+            "A loop's partition count is fixed; apply it under another name with the new count"
+        )
+
+
+class PositionLostError(RefusalError):
+    """A task has written before, yet its position is gone."""
+
+    def __init__(self, task: str, changelog: str, trace: str) -> None:
+        self.task, self.changelog = task, changelog
+        super().__init__(
+            f"task {task}: no position in {changelog}, but {trace}. Starting over would write everything twice; "
+            "restore the changelog, or set the position by hand"
+        )
+
+
+class PositionOutOfRangeError(RefusalError):
+    """A task's position points outside of what its input holds."""
+
+    def __init__(self, task: str, topic: str, offset: int) -> None:
+        self.task, self.topic, self.offset = task, topic, offset
+        super().__init__(
+            f"task {task}: position {offset} is outside of what {topic} holds: records were deleted before they were "
+            "read, or the topic was truncated. Set the position by hand"
+        )

@@ -1,0 +1,45 @@
+"""Which records may be offered already: those whose event time the views have passed.
+
+A record dated within a minute of the wall clock waits at most `max_wait_ms`; an older one (a replay) without bound, so
+that a replay gives the same answers as the undisturbed run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trimtab.contracts import envelope, times
+from trimtab.runtime.records import Read
+
+LIVE_MS = 60_000
+"""A record dated at most so far from the wall clock is live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How far the gate is open: `passed_ms` by the views' progress (None: no bound), live records anyway if `late`.
+
+    `late`: whether the record has waited `max_wait_ms` already. `now_ms`: the wall clock.
+    """
+
+    passed_ms: int | None
+    now_ms: int
+    late: bool
+
+
+def passable(records: Sequence[Read], opening: Opening) -> int:
+    """How many of the records, from the first on, may be offered. Marks and undated records pass."""
+    if opening.passed_ms is None:
+        return len(records)
+    for index, record in enumerate(records):
+        at_ms = _event_time_ms(record)
+        if at_ms is None or at_ms <= opening.passed_ms:
+            continue
+        if opening.late and abs(opening.now_ms - at_ms) <= LIVE_MS:
+            continue
+        return index
+    return len(records)
+
+
+def _event_time_ms(record: Read) -> int | None:
+    said = envelope.get(record.headers, envelope.TIME) if record.value is not None else None
+    return None if said is None else times.parse(said.decode())

@@ -1,0 +1,19 @@
+"""How a worker runs its tasks: rhythm, patience, back-off."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`flush_s`: how long a moved position may stay unwritten, and how often group offsets are committed.
+    `backoff_s`, `backoff_most_s`: wait before a failed task opens again, doubled each time. `check_s`: how often
+    topics are compared with what was declared. `close_s`: how long a task may take to finish its transaction.
+    `breath_s`: the longest rest after a transaction that took long.
+    """
+
+    flush_s: float = 1.0
+    backoff_s: float = 0.5
+    backoff_most_s: float = 30.0
+    check_s: float = 10.0
+    close_s: float = 5.0
+    breath_s: float = 0.1

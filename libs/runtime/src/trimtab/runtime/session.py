@@ -1,0 +1,233 @@
+"""One life of a task, from opening to closing or the first failure: take, step, commit, at a rhythm."""
+
+import asyncio
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab.contracts import telemetry
+from trimtab.contracts.specs import Metric
+from trimtab.runtime.bus import Part, Transactions
+from trimtab.runtime.clock import Now
+from trimtab.runtime.effects import Effects
+from trimtab.runtime.errors import RefusalError
+from trimtab.runtime.inbox import Inbox
+from trimtab.runtime.intake import Gate, Intake
+from trimtab.runtime.marks import Mark, task_name
+from trimtab.runtime.options import Options
+from trimtab.runtime.outgoing import Draft
+from trimtab.runtime.position import Position
+from trimtab.runtime.progress import Progress
+from trimtab.runtime.records import Read
+from trimtab.runtime.stage import UNKNOWN_MS, Batch, Measure, Result, Stage
+from trimtab.runtime.table import Table
+from trimtab.runtime.tracing import NO_TRACING, Tracing
+
+Record = Callable[[Iterable[Measure]], None]
+NOTHING = Result()
+
+
+def unrecorded(_: Iterable[Measure]) -> None:
+    """Measures of tests go nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all tasks of a worker share."""
+
+    now_ms: Now
+    options: Options
+    record: Record = unrecorded
+    tracing: Tracing = NO_TRACING
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What opening a task brought: tables as restored, where to read on, what is open.
+
+    `refill` asks the dispatcher for more where an inbox has run low.
+    """
+
+    transactions: Transactions
+    tables: Mapping[str, Table[Any, Any]]
+    progress: Progress
+    topic_ids: Mapping[str, str]
+    inboxes: Mapping[str, Inbox]
+    gate: Gate
+    refill: Callable[[], None]
+
+
+class Session:
+    """Runs the step of one open task. Mutable; ends with the first exception, nothing of which was committed."""
+
+    def __init__(self, stage: Stage, partition: int, opened: Opened, around: Surroundings) -> None:
+        self._stage, self._partition, self._opened, self._around = stage, partition, opened, around
+        self._name = task_name(stage.group, partition)
+        self._marking = any(output.marks for output in stage.outputs)
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._intake = Intake(opened.inboxes, opened.progress, opened.gate)
+        self.effects = Effects(stage.perform, self._wake.set)
+        self._stepped_ms = opened.progress.now()[0]
+        self._bound_ms: int | None = None
+        self._said: Mark | None = None
+        self._said_ms = UNKNOWN_MS
+        self._placed = self._positions()
+        self._shown: Mapping[Part, int] = {}
+        self._rest_until_s = self._committed_s = self._shown_s = 0.0
+        self.closing = False
+        self.refusal: RefusalError | None = None
+        self.committed = 0
+        self.taken = 0
+
+    def wake(self) -> None:
+        """Records have come, or the session is to close."""
+        self._wake.set()
+
+    def release(self) -> None:
+        """A view has moved."""
+        self._intake.release()
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `closing`."""
+        self.effects.start(self._stage.resume(self._partition, self._opened.tables))
+        try:
+            while not self.closing:
+                if self.refusal is not None:
+                    raise self.refusal
+                self._wake.clear()
+                at_s = self._next_s()
+                if at_s <= self._loop.time():
+                    await self._turn()
+                else:
+                    await self._sleep(at_s)
+        finally:
+            await self.effects.close()
+
+    async def _sleep(self, until_s: float) -> None:
+        if until_s == math.inf:
+            await self._wake.wait()
+            return
+        handle = self._loop.call_at(until_s, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            handle.cancel()
+
+    def _next_s(self) -> float:
+        now_s = self._loop.time()
+        if self._intake.full(self._stage.max_batch):
+            return now_s
+        at_ms, _ = self._opened.progress.now()
+        waits = (
+            self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms or self._claim() != self._said
+        )
+        if waits:
+            return max(now_s, self._rest_until_s)
+        unplaced = self._positions() != self._placed or self._offsets() != self._shown
+        flush_s = max(self._committed_s, self._shown_s) + self._around.options.flush_s if unplaced else math.inf
+        return min(self._intake.wakes_s(), flush_s)
+
+    async def _turn(self) -> None:
+        now_s = self._loop.time()
+        self._intake.expire(now_s)
+        records = self._intake.take(self._stage.max_batch, now_s, self._around.now_ms())
+        self._opened.refill()
+        done = self.effects.take()
+        at_ms, _ = self._opened.progress.now()
+        if not records and not done and at_ms <= self._stepped_ms:
+            self._intake.after_step()
+            await self._commit(NOTHING, {})
+            return
+        self._stepped_ms = at_ms
+        started_s = self._loop.time()
+        result = self._stage.step(
+            self._partition, self._opened.tables, Batch(records, at_ms, self._around.now_ms(), done)
+        )
+        self._bound_ms = result.progress_ms
+        for topic, reported_ms in result.clocks.items():
+            if (clock := self._opened.progress.clock(topic)) is not None:
+                clock.report(reported_ms)
+        self._intake.after_step()
+        self.taken += sum(map(len, records.values()))
+        self._around.record(self._step_measures(records, self._loop.time() - started_s))
+        await self._commit(result, records)
+        self.effects.start(result.effects)
+
+    async def _commit(self, result: Result, records: Mapping[str, Sequence[Read]]) -> None:
+        draft, traced = Draft(self._stage, self._partition), self._around.tracing.begin(self._stage.group, records)
+        draft.add(traced.rewrite(result.out))
+        changed = draft.flush(self._opened.tables)
+        claim, positions, offsets, now_s = self._claim(), self._positions(), self._offsets(), self._loop.time()
+        due = now_s >= self._committed_s + self._around.options.flush_s and positions != self._placed
+        show = now_s >= self._shown_s + self._around.options.flush_s and offsets != self._shown
+        if not (changed or result.out or claim != self._said or due or show):
+            self._settle(result)
+            return
+        draft.place(Position(positions, dict(self._opened.topic_ids), self._opened.progress.state()))
+        await self._opened.transactions.commit(draft.writes(self._marks(claim)), offsets if show else {})
+        ended_s = self._loop.time()
+        self._said, self._placed, self._committed_s = claim, positions, ended_s
+        if claim is not None and claim.ms is not None:
+            self._said_ms = claim.ms
+        if show:
+            self._shown, self._shown_s = offsets, ended_s
+        spent_s = ended_s - now_s
+        self._rest_until_s = ended_s + max(
+            self._stage.commit_interval_ms / 1000, min(spent_s, self._around.options.breath_s)
+        )
+        self.committed += 1
+        traced.end()
+        self._settle(result)
+        self._around.record(self._commit_measures(result, spent_s))
+
+    def _settle(self, result: Result) -> None:
+        if result.measures:
+            self._around.record(result.measures)
+
+    def _claim(self) -> Mark | None:
+        """What this task may say of its progress; None: nothing yet, or nobody listens."""
+        if not self._marking:
+            return None
+        at_ms, idle = self._opened.progress.now()
+        if self._bound_ms is not None and self._bound_ms < at_ms:
+            at_ms, idle = self._bound_ms, False
+        if idle:
+            return Mark(self._name, None)
+        return None if at_ms == UNKNOWN_MS else Mark(self._name, max(at_ms, self._said_ms))
+
+    def _marks(self, claim: Mark | None) -> list[Mark]:
+        """The marks to write: before `idle`, how far it came."""
+        if claim is None or claim == self._said:
+            return []
+        at_ms, _ = self._opened.progress.now()
+        if claim.ms is None and at_ms > self._said_ms:
+            self._said_ms = at_ms
+            return [Mark(self._name, at_ms), claim]
+        return [claim]
+
+    def _positions(self) -> dict[str, int]:
+        return {topic: box.position for topic, box in self._opened.inboxes.items()}
+
+    def _offsets(self) -> dict[Part, int]:
+        return {Part(topic, self._partition): offset for topic, offset in self._positions().items()}
+
+    def _step_measures(self, records: Mapping[str, Sequence[Read]], spent_s: float) -> Iterable[Measure]:
+        yield self._measure(telemetry.RUNTIME_STEP_DURATION, spent_s)
+        yield self._measure(telemetry.RUNTIME_BATCH_SIZE, sum(map(len, records.values())))
+        for topic, found in records.items():
+            yield self._measure(telemetry.RUNTIME_RECORDS_READ, len(found), topic=topic)
+
+    def _commit_measures(self, result: Result, spent_s: float) -> Iterable[Measure]:
+        yield self._measure(telemetry.RUNTIME_TRANSACTIONS, 1, outcome="ok")
+        yield self._measure(telemetry.RUNTIME_TRANSACTION_DURATION, spent_s)
+        counts: dict[str, int] = {}
+        for out in result.out:
+            counts[out.topic] = counts.get(out.topic, 0) + 1
+        for topic, count in counts.items():
+            yield self._measure(telemetry.RUNTIME_RECORDS_WRITTEN, count, topic=topic)
+
+    def _measure(self, metric: Metric, value: float, **attributes: str) -> Measure:
+        return Measure(metric, value, {"stage": self._stage.group, **attributes})

@@ -1,0 +1,274 @@
+"""A task: one partition of a stage, opened, run, and opened again after a failure, until it is closed."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+from trimtab.contracts import telemetry
+from trimtab.runtime.bus import Bus, Consumer, Declared, Part, TopicInfo, Transactions
+from trimtab.runtime.errors import FencedError, NotAssignedError, OutcomeUnknownError, RefusalError
+from trimtab.runtime.inbox import Inbox
+from trimtab.runtime.intake import Gate
+from trimtab.runtime.marks import task_name
+from trimtab.runtime.position import Held, check_topics, starts
+from trimtab.runtime.progress import Clock, Progress, ReportedClock, writer_clock
+from trimtab.runtime.restore import Restored, restore
+from trimtab.runtime.session import Opened, Session, Surroundings
+from trimtab.runtime.stage import UNKNOWN_MS, Measure, Stage
+from trimtab.runtime.views import ViewReader
+
+log = structlog.get_logger(__name__)
+
+State = Literal["opening", "restoring", "waiting", "running", "failed", "stopped", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """How a task is. `reason`: why it failed or stands still. `progress_ms` None: unknown yet."""
+
+    partition: int
+    state: State
+    reason: str | None
+    positions: Mapping[str, int]
+    lag: int
+    progress_ms: int | None
+    idle: bool
+    taken: int
+    transactions: int
+    restarts: int
+    entries: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a task runs: its worker's bus, membership of the group, views and declared topics."""
+
+    bus: Bus
+    consumer: Callable[[], Consumer]
+    views: Sequence[ViewReader]
+    declared: Declared
+
+
+def clocks_of(stage: Stage) -> dict[str, Clock]:
+    """The clocks of a stage's inputs, as they are before anything is known."""
+    made: dict[str, Clock] = {}
+    for source in stage.inputs:
+        if source.clock == "marks":
+            made[source.topic] = writer_clock(source.writers)
+        elif source.clock == "reported":
+            made[source.topic] = ReportedClock()
+    return made
+
+
+class Task:
+    """Keeps one task running. `inboxes` are filled by the worker's dispatcher."""
+
+    def __init__(self, stage: Stage, partition: int, place: Place, around: Surroundings) -> None:
+        self.partition = partition
+        self.name = task_name(stage.group, partition)
+        self.inboxes = {source.topic: Inbox(2 * stage.max_batch) for source in stage.inputs}
+        self._stage, self._place, self._around = stage, place, around
+        self._gate = Gate(stage, place.views)
+        self._closing = asyncio.Event()
+        self._session: Session | None = None
+        self._opened: Opened | None = None
+        self._state: State = "opening"
+        self._reason: str | None = None
+        self._topics: Mapping[str, TopicInfo] = {}
+        self._restarts = self._failures = self._taken = self._committed = 0
+
+    async def run(self) -> None:
+        """Run until closed. Failures are logged and tried again; a refusal stands until the task is closed."""
+        while not self._closing.is_set():
+            try:
+                await self._live()
+            except RefusalError as refusal:
+                self._note("stopped", refusal)
+                await self._closing.wait()
+            except Exception as error:  # noqa: BLE001 the runtime's loop: nothing of the batch was committed
+                self._note("failed", error)
+                await self._back_off()
+        self._state = "closed"
+
+    def close(self) -> None:
+        """Let the running transaction end, and `run` return."""
+        self._closing.set()
+        if self._session is not None:
+            self._session.closing = True
+            self._session.wake()
+
+    def refuse(self, refusal: RefusalError) -> None:
+        """Stand still for a reason found from outside."""
+        if self._state != "stopped" and self._session is not None:
+            self._session.refusal = refusal
+            self._session.wake()
+
+    @property
+    def topics(self) -> Mapping[str, TopicInfo]:
+        """The stage's topics as they were when the task opened."""
+        return self._topics
+
+    def note_end(self, topic: str, end: int, *, ended: bool) -> None:
+        """What the dispatcher heard of an input's end; reaching it starts the time after which it counts as idle."""
+        box = self.inboxes[topic]
+        if ended and not box.ended:
+            self.wake()
+        box.end, box.ended = end, ended
+
+    def wake(self) -> None:
+        """Records have been put into the inboxes."""
+        if self._session is not None:
+            self._session.wake()
+
+    def resume(self, consumer: Consumer) -> None:
+        """After a new assignment that left this task here: go on where the dispatcher was."""
+        for topic, box in self.inboxes.items():
+            if box.open and box.flowing:
+                consumer.seek(Part(topic, self.partition), box.next_offset)
+
+    def status(self) -> TaskStatus:
+        """How it is now."""
+        session, opened = self._session, self._opened
+        at_ms, idle = opened.progress.now() if opened is not None else (UNKNOWN_MS, False)
+        return TaskStatus(
+            partition=self.partition,
+            state=self._state,
+            reason=self._reason,
+            positions={topic: box.position for topic, box in self.inboxes.items()},
+            lag=sum(box.lag for box in self.inboxes.values()),
+            progress_ms=None if at_ms == UNKNOWN_MS else at_ms,
+            idle=idle,
+            taken=self._taken + (session.taken if session is not None else 0),
+            transactions=self._committed + (session.committed if session is not None else 0),
+            restarts=self._restarts,
+            entries={name: len(table) for name, table in opened.tables.items()} if opened is not None else {},
+        )
+
+    async def _live(self) -> None:
+        """One life: open, work, close."""
+        self._halt()
+        transactions = self._place.bus.transactions(self.name, self._stage.group)
+        try:
+            started_s = asyncio.get_running_loop().time()
+            opened = await self._open(transactions)
+            if opened is not None:
+                spent_s = asyncio.get_running_loop().time() - started_s
+                stage = {"stage": self._stage.group}
+                self._around.record([Measure(telemetry.RUNTIME_RESTORE_DURATION, spent_s, stage)])
+                await self._work(opened)
+        finally:
+            self._halt()
+            await transactions.close()
+
+    def _halt(self) -> None:
+        for topic, box in self.inboxes.items():
+            if box.open:
+                self._place.consumer().pause(Part(topic, self.partition))
+            box.stop()
+
+    async def _open(self, transactions: Transactions) -> Opened | None:
+        """Fence, restore, check, seek; None when closed meanwhile. Raises RefusalError."""
+        self._state = "opening"
+        needed: dict[str, int | None] = {source.topic: self._stage.partitions for source in self._stage.inputs}
+        needed |= {self._stage.changelog: self._stage.partitions}
+        needed |= {output.topic: output.partitions for output in self._stage.outputs}
+        found = await self._place.bus.catalog.describe(list(needed))
+        check_topics(found, needed, self._place.declared)
+        self._topics = found
+        await transactions.open()
+        self._state = "restoring"
+        restored = await restore(self._stage, self.partition, self._place.bus)
+        ids = {source.topic: found[source.topic].id for source in self._stage.inputs}
+        offsets = await self._starts(restored, ids)
+        self._state = "waiting"
+        if not await self._views_ready():
+            return None
+        progress = Progress(clocks_of(self._stage))
+        if restored.position is not None:
+            progress.restore(restored.position.progress)
+        self._start(offsets)
+        return Opened(transactions, restored.tables, progress, ids, self.inboxes, self._gate, self._refill)
+
+    async def _starts(self, restored: Restored, ids: Mapping[str, str]) -> dict[str, int]:
+        parts = [Part(source.topic, self.partition) for source in self._stage.inputs]
+        bounds = await self._place.bus.catalog.bounds(parts)
+        committed: Mapping[Part, int] = {}
+        if restored.position is None:
+            committed = await self._place.bus.catalog.committed(self._stage.group, parts)
+        held = Held(
+            task=self.name,
+            changelog=self._stage.changelog,
+            position=restored.position,
+            entries=restored.entries,
+            committed={part.topic: offset for part, offset in committed.items()},
+        )
+        return starts(held, ids, {part.topic: bound for part, bound in bounds.items()})
+
+    async def _views_ready(self) -> bool:
+        """Wait until all views have been read to their ends; False when closed meanwhile."""
+        waits = [asyncio.create_task(reader.ready.wait()) for reader in self._place.views]
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            while not closing.done() and not all(wait.done() for wait in waits):
+                pending = [wait for wait in waits if not wait.done()]
+                await asyncio.wait([closing, *pending], return_when=asyncio.FIRST_COMPLETED)
+            return not closing.done()
+        finally:
+            for wait in (closing, *waits):
+                wait.cancel()
+
+    def _start(self, offsets: Mapping[str, int]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for topic, offset in offsets.items():
+            self.inboxes[topic].start(offset, now_s)
+            self._place.consumer().seek(Part(topic, self.partition), offset)
+
+    def _refill(self) -> None:
+        for topic, box in self.inboxes.items():
+            if box.open and not box.flowing and box.thirsty:
+                box.flowing = True
+                self._place.consumer().seek(Part(topic, self.partition), box.next_offset)
+
+    async def _work(self, opened: Opened) -> None:
+        session = Session(self._stage, self.partition, opened, self._around)
+        self._session, self._opened = session, opened
+        self._state, self._reason = "running", None
+        session.closing = self._closing.is_set()
+        for reader in self._place.views:
+            reader.listen(session.release)
+        try:
+            await session.run()
+        finally:
+            for reader in self._place.views:
+                reader.forget(session.release)
+            self._failures = 0 if session.committed else self._failures
+            self._taken, self._committed = self._taken + session.taken, self._committed + session.committed
+            self._session = None
+
+    def _note(self, state: Literal["failed", "stopped"], error: Exception) -> None:
+        self._state, self._reason = state, f"{type(error).__name__}: {error}"
+        self._restarts += 1
+        self._failures += 1
+        self._around.record(
+            [Measure(telemetry.RUNTIME_RESTARTS, 1, {"stage": self._stage.group, "reason": type(error).__name__})]
+        )
+        expected = isinstance(error, RefusalError | FencedError | NotAssignedError | OutcomeUnknownError)
+        positions = {topic: box.position for topic, box in self.inboxes.items()}
+        log.error(
+            "task failed" if state == "failed" else "task stopped",
+            task=self.name,
+            error=self._reason,
+            positions=positions,
+            exc_info=None if expected else error,
+        )
+
+    async def _back_off(self) -> None:
+        options = self._around.options
+        delay_s = min(options.backoff_s * 2 ** min(self._failures - 1, 10), options.backoff_most_s)
+        try:
+            await asyncio.wait_for(self._closing.wait(), delay_s)
+        except TimeoutError:
+            return

@@ -1,0 +1,122 @@
+"""Broadcast inputs: read every partition from the start, in no group, and keep the view up to date."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from trimtab.runtime import marks
+from trimtab.runtime.bus import Bus, Part, Reader
+from trimtab.runtime.errors import TopicMissingError
+from trimtab.runtime.progress import Progress, WriterClock, writer_clock
+from trimtab.runtime.records import Read
+from trimtab.runtime.stage import View
+
+_POLL_S = 1.0
+
+
+class ViewReader:
+    """Keeps one view current. Ready once it has read what was there when it began.
+
+    `progress`: of all partitions; None for a view without a clock.
+    """
+
+    def __init__(self, view: View, bus: Bus) -> None:
+        self.view = view
+        self.ready = asyncio.Event()
+        self.records = 0
+        self.progress: Progress | None = None
+        self._bus = bus
+        self._listeners: set[Callable[[], None]] = set()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call this whenever the view has moved."""
+        self._listeners.add(listener)
+
+    def forget(self, listener: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._listeners.discard(listener)
+
+    async def run(self) -> None:
+        """Read until cancelled. Whatever the view raises ends it: a view that missed a record is wrong."""
+        partitions = await self._partitions()
+        if self.view.clock == "marks":
+            self.progress = Progress({str(part.partition): writer_clock(self.view.writers) for part in partitions})
+        bounds = await self._bus.catalog.bounds(partitions)
+        reader = await self._bus.reader({part: begin for part, (begin, _) in bounds.items()})
+        try:
+            await self._follow(reader, {part: end for part, (_, end) in bounds.items()})
+        finally:
+            await reader.close()
+
+    async def _partitions(self) -> list[Part]:
+        topic = self.view.topic
+        found = await self._bus.catalog.describe([topic])
+        if topic not in found:
+            raise TopicMissingError(topic)
+        return [Part(topic, partition) for partition in range(found[topic].partitions)]
+
+    async def _follow(self, reader: Reader, ends: Mapping[Part, int]) -> None:
+        self._check_ready(reader, ends)
+        while True:
+            fetched = await reader.poll(_POLL_S)
+            for part, records in fetched.items():
+                self._fold(part, records)
+            self._check_ready(reader, ends)
+            if fetched:
+                for listener in tuple(self._listeners):
+                    listener()
+
+    def _check_ready(self, reader: Reader, ends: Mapping[Part, int]) -> None:
+        if not self.ready.is_set():
+            positions = reader.positions()
+            if all(positions[part] >= end for part, end in ends.items()):
+                self.ready.set()
+
+    def _fold(self, part: Part, records: Sequence[Read]) -> None:
+        data = [record for record in records if record.value is not None or not marks.is_mark(record)]
+        if data:
+            self.view.apply(data)
+            self.records += len(data)
+        if self.progress is not None and len(data) < len(records):
+            clock = self.progress.clock(str(part.partition))
+            for record in records:
+                mark = marks.read(record) if record.value is None and marks.is_mark(record) else None
+                if mark is not None and isinstance(clock, WriterClock):
+                    clock.mark(mark)
+
+
+class Views:
+    """The view readers of a process, each run once however many stages look at it.
+
+    A reader's failure is the process's: `failed` completes with it.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._readers: dict[int, tuple[ViewReader, asyncio.Task[None]]] = {}
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self, view: View) -> ViewReader:
+        """The reader of a view, started if it does not run yet."""
+        if id(view) not in self._readers:
+            reader = ViewReader(view, self._bus)
+            task = asyncio.create_task(reader.run(), name=f"view {view.topic}")
+            task.add_done_callback(self._ended)
+            self._readers[id(view)] = (reader, task)
+        return self._readers[id(view)][0]
+
+    def all(self) -> list[ViewReader]:
+        """Those that run."""
+        return [reader for reader, _ in self._readers.values()]
+
+    async def keep(self, views: Sequence[View]) -> None:
+        """Stop every reader but those of these views."""
+        kept = {id(view) for view in views}
+        gone = [key for key in self._readers if key not in kept]
+        tasks = [self._readers.pop(key)[1] for key in gone]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self.failed.done():
+            self.failed.set_exception(error)
