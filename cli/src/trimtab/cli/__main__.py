@@ -16,19 +16,22 @@ from trimtab.cli.lazy import LazyCommand
 LOOP, CLUSTER, MODELS, TRY = "Your loop", "The local cluster", "Models and data", "See it work"
 
 COMMANDS: Sequence[tuple[str, str, str, str]] = (
+    ("apply", "trimtab.cli.loops.commands:apply", "Declare a loop; the services start to work on it at once.", LOOP),
+    ("loops", "trimtab.cli.loops.commands:loops", "List the declared loops and what serves them.", LOOP),
+    ("delete", "trimtab.cli.loops.commands:delete", "End a loop and delete its topics.", LOOP),
     ("up", "trimtab.cli.cluster.commands:up", "Start Kafka and the seven services, and keep them running.", CLUSTER),
     ("status", "trimtab.cli.cluster.commands:status", "Show services, lag, events per second and champions.", CLUSTER),
     ("logs", "trimtab.cli.cluster.commands:logs", "Show what the services and the broker say.", CLUSTER),
     ("down", "trimtab.cli.cluster.commands:down", "Stop what `up` started; nothing is lost.", CLUSTER),
 )
 
-EPILOG = """\
-Your own data in five steps: `trimtab init sample.csv` drafts a loop, `trimtab check` reads it, `trimtab backtest` says
-what it would have gained, `trimtab up` starts a cluster on this machine, `trimtab apply` starts the loop. Then produce
-events to its source topics with any Kafka client, or `trimtab replay` a file.
-
-Everything of the local cluster is in `.trimtab` (or `TRIMTAB_DATA_DIR`). With `TRIMTAB_KAFKA__BOOTSTRAP_SERVERS` set, a
-Kafka of your own is used instead of the embedded one."""
+EPILOG = (
+    "Your own data in five steps: `trimtab init SAMPLE` drafts a loop from a file, `trimtab check` reads it, "
+    "`trimtab backtest` says what it would have gained, `trimtab up` starts a cluster on this machine, `trimtab apply` "
+    "starts the loop. Then produce events to its source topics with any Kafka client, or `trimtab replay` a file.\n\n"
+    "Everything of the local cluster is in .trimtab (or TRIMTAB_DATA_DIR). With TRIMTAB_KAFKA__BOOTSTRAP_SERVERS set, "
+    "a Kafka of your own is used instead of the embedded one."
+)
 
 
 def build() -> TyperGroup:

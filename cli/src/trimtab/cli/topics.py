@@ -6,7 +6,7 @@ aiokafka's own admin client asks for metadata in a version that has no topic ids
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -63,11 +63,11 @@ class OtherPartitionsError(ClusterError):
         )
 
 
-class NotVisibleError(ClusterError):
-    """A topic was created, but some broker does not show it."""
+class NotSettledError(ClusterError):
+    """Topics were created or deleted, but some broker has not heard of it."""
 
     def __init__(self, topics: Iterable[str], seconds: float) -> None:
-        super().__init__(f"after {seconds:.0f} s not every broker shows {', '.join(sorted(topics))}; try again")
+        super().__init__(f"after {seconds:.0f} s not every broker agrees about {', '.join(sorted(topics))}; try again")
 
 
 class UnreachableError(ClusterError):
@@ -196,12 +196,13 @@ class TopicAdmin:
         return _topics(await self._metadata(names, None))
 
     async def delete(self, names: Sequence[str]) -> None:
-        """Delete topics with all that is in them. Those that do not exist are passed over."""
+        """Delete topics with all that is in them; returns when no broker shows them. Others are passed over."""
         response = (await self._client.delete_topics(list(names))).to_object()
         for entry in response.get("topic_error_codes") or response["responses"]:
             name, code = (entry[0], entry[1]) if isinstance(entry, tuple) else (entry["topic"], entry["error_code"])
             if code not in (0, UNKNOWN):
                 raise TopicRefusedError("delete", name, for_code(code).__name__)
+        await self._until_gone(names)
 
     async def _create(self, specs: Sequence[TopicSpec], replication: int) -> None:
         wanted = [NewTopic(spec.name, spec.partitions, replication, {}, dict(spec.config)) for spec in specs]
@@ -212,15 +213,24 @@ class TopicAdmin:
                 raise TopicRefusedError("create", entry["topic"], entry.get("error_message") or for_code(code).__name__)
 
     async def _until_visible(self, names: Sequence[str]) -> list[Topic]:
+        """Wait until every broker shows all of these."""
+        shown = await self._until(names, lambda seen: set(names) - {topic.name for topic in seen})
+        return shown[0]
+
+    async def _until_gone(self, names: Sequence[str]) -> None:
+        """Wait until no broker shows any of these."""
+        await self._until(names, lambda seen: {topic.name for topic in seen})
+
+    async def _until(self, names: Sequence[str], left: Callable[[list[Topic]], set[str]]) -> list[list[Topic]]:
         deadline = asyncio.get_running_loop().time() + VISIBLE_S
         while True:
             brokers = [broker["node_id"] for broker in (await self._metadata([], None))["brokers"]]
             shown = [_topics(await self._metadata(names, broker)) for broker in brokers]
-            hidden = {name for topics in shown for name in set(names) - {topic.name for topic in topics}}
-            if brokers and not hidden:
-                return shown[0]
+            remaining = {name for seen in shown for name in left(seen)}
+            if brokers and not remaining:
+                return shown
             if asyncio.get_running_loop().time() > deadline:
-                raise NotVisibleError(hidden, VISIBLE_S)
+                raise NotSettledError(remaining, VISIBLE_S)
             await asyncio.sleep(0.05)
 
     async def _metadata(self, names: Sequence[str] | None, broker: int | None) -> dict[str, Any]:

@@ -91,7 +91,18 @@ class StatusReader:
         """The state of everything now."""
         asked = self._threads.map(self._tasks, cluster.processes)
         services = [self._service(*pair) for pair in zip(cluster.processes, asked, strict=True)]
-        return Status(cluster, services, self._loops(cluster))
+        predictors = cluster.urls("predictor")
+        return Status(cluster, services, self.loops(predictors[0]) if predictors else [])
+
+    def tasks(self, url: str) -> Sequence[TaskStatus]:
+        """The tasks that the service at this address runs; none when it does not answer."""
+        answer = self._get(f"{url}/status")
+        return tasks_of(answer) if answer else ()
+
+    def loops(self, url: str) -> Sequence[LoopStatus]:
+        """What the predictor at this address serves; nothing when it does not answer."""
+        answer = self._get(f"{url}/v1/loops")
+        return loops_of(answer) if answer else ()
 
     def _service(self, process: ProcessState, tasks: Sequence[TaskStatus]) -> ServiceStatus:
         return ServiceStatus(process, tasks, self._rate(process, sum(task.read for task in tasks)) if tasks else None)
@@ -106,13 +117,7 @@ class StatusReader:
     def _tasks(self, process: ProcessState) -> Sequence[TaskStatus]:
         if process.who is None or process.url is None or not process.url.startswith("http:"):
             return ()
-        answer = self._get(f"{process.url}/status")
-        return tasks_of(answer) if answer else ()
-
-    def _loops(self, cluster: ClusterState) -> list[LoopStatus]:
-        predictors = cluster.urls("predictor")
-        answer = self._get(f"{predictors[0]}/v1/loops") if predictors else None
-        return loops_of(answer) if answer else []
+        return self.tasks(process.url)
 
     def _get(self, url: str) -> Mapping[str, Any] | None:
         try:

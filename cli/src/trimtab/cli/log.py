@@ -1,0 +1,77 @@
+"""Read topics of a cluster from their start to their present end, outside any consumer group."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError
+
+from trimtab.cli.topics import UnreachableError
+
+
+class Read(Protocol):
+    """A record of the log."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class Follower:
+    """Reads topics record by record, committed ones only. Made by `follower`."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition]) -> None:
+        self._consumer = consumer
+        self._assigned = assigned
+
+    async def catch_up(self) -> list[Read]:
+        """What has come since the last call, to the end as it is now: by topic and partition in the log's order."""
+        ends = await self._consumer.end_offsets(self._assigned)
+        found: list[Read] = []
+        while await self._is_behind(ends):
+            for records in (await self._consumer.getmany(timeout_ms=50)).values():
+                found.extend(records)
+        return found
+
+    async def _is_behind(self, ends: dict[TopicPartition, int]) -> bool:
+        for partition, end in ends.items():
+            if await self._consumer.position(partition) < end:
+                return True
+        return False
+
+
+@asynccontextmanager
+async def follower(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[Follower]:
+    """A reader of all partitions of these topics from their start, for a `with`. Raises UnreachableError."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        fetch_max_wait_ms=100,
+    )
+    try:
+        await consumer.start()
+    except KafkaConnectionError as error:
+        await consumer.stop()
+        raise UnreachableError(bootstrap, str(error)) from error
+    try:
+        assigned = [TopicPartition(topic, number) for topic in topics for number in await _partitions(consumer, topic)]
+        consumer.assign(assigned)
+        yield Follower(consumer, assigned)
+    finally:
+        await consumer.stop()
+
+
+async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
+    """The topic's partitions; none when it does not exist."""
+    metadata = await consumer._client.fetch_all_metadata()
+    return sorted(metadata.partitions_for_topic(topic) or ())

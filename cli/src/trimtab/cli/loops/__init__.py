@@ -1,0 +1,1 @@
+"""Commands about loops: declare them, list them, end them, feed them recorded events."""

@@ -1,0 +1,139 @@
+"""Applying a loop: its topics, its versions, and what changes nothing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from trimtab.cli.loops.apply import Outcome, TopicsChangedError, apply, write
+from trimtab.cli.loops.declared import fold, read_declared
+from trimtab.cli.topics import OtherPartitionsError, topic_admin
+from trimtab.contracts import control, topics
+from trimtab.loops import declaration
+from trimtab.loops.model import Loop
+
+NOTE = """\
+{ "type": "record", "name": "note", "namespace": "t", "fields": [
+  {"name": "id", "type": "string"},
+  {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+  {"name": "size", "type": "double"} ] }
+"""
+
+TOML = """\
+[loop]
+name = "%(name)s"
+task = "binary"
+partitions = %(partitions)s
+[events]
+ask = { schema = "ask.avsc", id = "id", time = "at" }
+answer = { schema = "answer.avsc", id = "id", time = "at" }
+[predict]
+on = "ask"
+key = "id"
+[label]
+of = "answer"
+by = ["id"]
+within = "%(within)s"
+value = "last(size) > 1"
+[features.row]
+size = "size"
+[model]
+estimator = "sklearn.linear_model.LogisticRegression"
+metric = "log_loss"
+[train]
+first_after = { rows = 100, positives = 10 }
+[gate]
+holdout = "1d"
+[drift]
+false_alarms = "1 per 60d"
+[retrain]
+on = ["loss"]
+"""
+
+
+def loop(folder: Path, name: str, within: str = "1d", partitions: int = 2) -> Loop:
+    text = TOML % {"name": name, "within": within, "partitions": partitions}
+    (folder / "loop.toml").write_text(text)
+    for event in ("ask", "answer"):
+        (folder / f"{event}.avsc").write_text(NOTE.replace('"note"', f'"{event}"'))
+    return declaration.load(folder)
+
+
+@pytest.mark.kafka
+async def test_an_apply_creates_every_topic_and_then_declares_with_their_ids(kafka: str, tmp_path: Path) -> None:
+    wanted = loop(tmp_path, "applied")
+    done = await apply(kafka, wanted, 1_000, "somebody")
+    assert (done.outcome, done.declared.version, done.declared.by) == (Outcome.NEW, 1, "somebody")
+    async with topic_admin(kafka) as admin:
+        there = {topic.name: topic.id for topic in await admin.show()}
+    specs = topics.of_loop("applied", ["ask", "answer"], 2)
+    assert {topic.name: topic.id for topic in done.declared.topics} == {spec.name: there[spec.name] for spec in specs}
+    assert {spec.name for spec in topics.control()} <= there.keys()
+    history = (await read_declared(kafka))["applied"]
+    assert history.current == done.declared
+    again = declaration.from_declared(
+        history.current.declaration,
+        history.current.schemas,
+        version=1,
+        partitions=history.current.partitions,
+        digest=history.current.digest,
+    )
+    assert again.digest == wanted.digest
+
+
+@pytest.mark.kafka
+async def test_only_a_changed_declaration_is_a_new_version(kafka: str, tmp_path: Path) -> None:
+    await apply(kafka, loop(tmp_path, "versions"), 1, "a")
+    same = await apply(kafka, loop(tmp_path, "versions"), 2, "a")
+    changed = await apply(kafka, loop(tmp_path, "versions", within="2d"), 3, "a")
+    back = await apply(kafka, loop(tmp_path, "versions"), 4, "a")
+    assert [(done.outcome, done.declared.version) for done in (same, changed, back)] == [
+        (Outcome.UNCHANGED, 1),
+        (Outcome.CHANGED, 2),
+        (Outcome.CHANGED, 3),
+    ]
+
+
+@pytest.mark.kafka
+async def test_a_number_of_partitions_is_for_ever(kafka: str, tmp_path: Path) -> None:
+    await apply(kafka, loop(tmp_path, "counted"), 1, "a")
+    with pytest.raises(OtherPartitionsError):
+        await apply(kafka, loop(tmp_path, "counted", partitions=3), 2, "a")
+
+
+@pytest.mark.kafka
+async def test_topics_made_again_under_a_running_loop_are_refused(kafka: str, tmp_path: Path) -> None:
+    wanted = loop(tmp_path, "remade")
+    await apply(kafka, wanted, 1, "a")
+    async with topic_admin(kafka) as admin:
+        await admin.delete([topics.predictions("remade")])
+    with pytest.raises(TopicsChangedError, match=r"remade\.predictions"):
+        await apply(kafka, wanted, 2, "a")
+    await write(kafka, "remade", None)
+    assert (await apply(kafka, wanted, 3, "a")).declared.version == 2
+
+
+@dataclass(frozen=True)
+class Written:
+    key: bytes | None
+    value: bytes | None
+    topic: str = topics.LOOP_DECLARED
+    partition: int = 0
+    offset: int = 0
+
+
+def test_an_ended_loop_has_a_history_but_no_current_declaration(tmp_path: Path) -> None:
+    data, schemas = declaration.declared(loop(tmp_path, "gone"))
+    event = control.LoopDeclared(
+        loop="gone",
+        at_ms=0,
+        version=4,
+        digest="0" * 64,
+        declaration=data,
+        schemas=schemas,
+        partitions=2,
+        topics=[],
+        by="a",
+    )
+    found = fold([Written(b"gone", control.encode(event)), Written(b"gone", None)])["gone"]
+    assert found.current is None
+    assert found.next_version == 5
