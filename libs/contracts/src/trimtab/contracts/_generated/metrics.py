@@ -258,8 +258,8 @@ REGISTRY_DEPLOYMENTS = Metric(name='trimtab.registry.deployments',
 REGISTRY_COMMANDS = Metric(name='trimtab.registry.commands',
        kind='counter',
        unit='{command}',
-       attributes=('loop', 'kind', 'outcome'),
-       description='commands folded')
+       attributes=('loop', 'outcome'),
+       description='commands settled')
 REGISTRY_PROJECTION_LAG = Metric(name='trimtab.registry.projection.lag',
        kind='gauge',
        unit='{record}',
