@@ -19,7 +19,7 @@ from trimtab.loops.label_state import Chunk, ChunkKey, Chunks, KeptEvent, Memory
 from trimtab.loops.model import Label, Task
 from trimtab.loops.partials import Floats, Segments
 
-BUCKETS_PER_WINDOW = 64
+BUCKETS_PER_WINDOW = 32
 _VALUE = "label"
 
 
@@ -223,34 +223,33 @@ class LabelJoin:
     def _keep(self, by: str, event: KeptEvent, run: _Run) -> int | None:
         """Keeps an event. Gives the time at which it stood until now (its own, if it is new), None for a copy."""
         place = (by, event.at_ms // self._bucket_ms)
+        old_at_ms = event.at_ms
         for bucket in self._buckets.get(by, ()):
-            old = self._chunk((by, bucket)).events.get(event.id)
-            if old is None:
+            found = self._chunks.get((by, bucket))
+            old = found.events.get(event.id) if found is not None else None
+            if found is None or old is None:
                 continue
             if _same(old, event):
                 run.counts.repeated += 1
                 return None
             run.counts.corrected += 1
+            old_at_ms = old.at_ms
             if (by, bucket) != place:
-                del self._chunk((by, bucket)).events[event.id]
+                del found.events[event.id]
                 run.changed[(by, bucket)] = None
-            self._chunk(place).events[event.id] = event
-            run.changed[place] = None
-            return old.at_ms
+            break
         self._chunk(place).events[event.id] = event
         run.changed[place] = None
-        return event.at_ms
+        return old_at_ms
 
     def _touched(self, by: str, times_ms: set[int], known_ms: int) -> list[_Candidate]:
         """Asks with one of the times in their window whose outcome an event decides or revises."""
         early, within_ms = self.window.settle == "first", self.window.within_ms
-        lowest = (min(times_ms) - within_ms) // self._bucket_ms
-        highest = max(times_ms) // self._bucket_ms
+        chunks = self._between(by, min(times_ms) - within_ms, max(times_ms))
         return [
             _Candidate(by, ask, max(known_ms, ask.settled_ms))
-            for bucket in self._buckets[by]
-            if lowest <= bucket <= highest
-            for ask in self._chunk((by, bucket)).asks.values()
+            for chunk in chunks
+            for ask in chunk.asks.values()
             if (early or ask.revision >= 0) and any(ask.at_ms < at <= ask.at_ms + within_ms for at in times_ms)
         ]
 
@@ -285,14 +284,15 @@ class LabelJoin:
     def _window(self, by: str, ask: PendingAsk) -> list[KeptEvent]:
         """The events in an ask's window, bucket by bucket as they came."""
         start, end = ask.at_ms, ask.at_ms + self.window.within_ms
-        lowest, highest = start // self._bucket_ms, end // self._bucket_ms
-        return [
-            event
-            for bucket in self._buckets[by]
-            if lowest <= bucket <= highest
-            for event in self._chunk((by, bucket)).events.values()
-            if start < event.at_ms <= end
-        ]
+        chunks = self._between(by, start, end)
+        return [event for chunk in chunks for event in chunk.events.values() if start < event.at_ms <= end]
+
+    def _between(self, by: str, from_ms: int, to_ms: int) -> list[Chunk]:
+        """The chunks of a `by` that may hold what happened between two times, in the order of time."""
+        lowest, highest = from_ms // self._bucket_ms, to_ms // self._bucket_ms
+        get = self._chunks.get
+        found = [get((by, bucket)) for bucket in self._buckets[by] if lowest <= bucket <= highest]
+        return [chunk for chunk in found if chunk is not None]
 
     def _chunk(self, key: ChunkKey) -> Chunk:
         """The chunk at its place, made when there is none."""
