@@ -39,6 +39,14 @@ class OutcomeUnknownError(StageRuntimeError):
         super().__init__(f"{transactional_id}: no answer to {request}; the task opens again with a new producer")
 
 
+class StrayCancellationError(StageRuntimeError):
+    """Something that a task awaited was cancelled, though the task was not."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        super().__init__(f"{task}: the client library cancelled an operation of its own; the task opens again")
+
+
 class NotAssignedError(StageRuntimeError):
     """A partition was given to another member meanwhile."""
 

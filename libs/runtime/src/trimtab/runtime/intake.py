@@ -102,7 +102,7 @@ class Intake:
         return parts[0] if len(parts) == 1 else [record for part in parts for record in part]
 
     def after_step(self) -> None:
-        """Tell users' clocks the marks that came after the last record of the batch: what the step reported is older."""
+        """Tell users' clocks the marks after the last record of the batch: what the step reported is older."""
         for topic, later in self._later.items():
             self._tell(topic, later)
         self._later.clear()

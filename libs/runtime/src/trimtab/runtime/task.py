@@ -9,7 +9,13 @@ import structlog
 
 from trimtab.contracts import telemetry
 from trimtab.runtime.bus import Bus, Consumer, Declared, Part, TopicInfo, Transactions
-from trimtab.runtime.errors import FencedError, NotAssignedError, OutcomeUnknownError, RefusalError
+from trimtab.runtime.errors import (
+    FencedError,
+    NotAssignedError,
+    OutcomeUnknownError,
+    RefusalError,
+    StrayCancellationError,
+)
 from trimtab.runtime.inbox import Inbox
 from trimtab.runtime.intake import Gate
 from trimtab.runtime.marks import task_name
@@ -88,9 +94,12 @@ class Task:
             except RefusalError as refusal:
                 self._note("stopped", refusal)
                 await self._closing.wait()
+            except asyncio.CancelledError as cancelled:
+                if _really(cancelled):
+                    raise
+                await self._fail(StrayCancellationError(self.name))
             except Exception as error:  # noqa: BLE001 the runtime's loop: nothing of the batch was committed
-                self._note("failed", error)
-                await self._back_off()
+                await self._fail(error)
         self._state = "closed"
 
     def close(self) -> None:
@@ -248,6 +257,10 @@ class Task:
             self._taken, self._committed = self._taken + session.taken, self._committed + session.committed
             self._session = None
 
+    async def _fail(self, error: Exception) -> None:
+        self._note("failed", error)
+        await self._back_off()
+
     def _note(self, state: Literal["failed", "stopped"], error: Exception) -> None:
         self._state, self._reason = state, f"{type(error).__name__}: {error}"
         self._restarts += 1
@@ -272,3 +285,9 @@ class Task:
             await asyncio.wait_for(self._closing.wait(), delay_s)
         except TimeoutError:
             return
+
+
+def _really(_: asyncio.CancelledError) -> bool:
+    """Whether this task was cancelled, rather than something it awaited (aiokafka lets such cancellations through)."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

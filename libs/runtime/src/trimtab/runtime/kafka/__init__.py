@@ -1,0 +1,6 @@
+"""The bus on Kafka: what aiokafka 0.14 does well, and around it what it gets wrong for transactions."""
+
+from trimtab.runtime.kafka.bus import KafkaBus
+from trimtab.runtime.kafka.connection import Connection
+
+__all__ = ["Connection", "KafkaBus"]

@@ -1,0 +1,47 @@
+"""Reading partitions in no group."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import aiokafka.errors as kafka_errors
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from trimtab.runtime.bus import Part
+from trimtab.runtime.errors import PositionOutOfRangeError
+from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.kafka.consumer import FETCH
+from trimtab.runtime.records import Read
+
+
+class KafkaReader:
+    """Reads committed records from given offsets on."""
+
+    def __init__(self, connection: Connection, starts: Mapping[Part, int]) -> None:
+        self._starts = {TopicPartition(*part): offset for part, offset in starts.items()}
+        self._consumer = AIOKafkaConsumer(**FETCH, **connection.arguments("trimtab-reader"))
+
+    async def start(self) -> None:
+        """Connect and stand at the starts. No await between assigning and seeking: nothing may be fetched before."""
+        await self._consumer.start()
+        self._consumer.assign(list(self._starts))
+        for part, offset in self._starts.items():
+            self._consumer.seek(part, offset)
+
+    async def poll(self, timeout_s: float) -> Mapping[Part, Sequence[Read]]:
+        """What came in. Raises PositionOutOfRangeError."""
+        try:
+            found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
+        except kafka_errors.OffsetOutOfRangeError as error:
+            part, offset = next(iter(error.args[0].items()))
+            raise PositionOutOfRangeError("reader", part.topic, offset) from error
+        return {Part(*part): records for part, records in found.items()}
+
+    def positions(self) -> Mapping[Part, int]:
+        """The next offset of each partition, past markers of transactions."""
+        assignment = self._consumer._subscription.subscription.assignment
+        return {Part(*part): assignment.state_value(part).position for part in self._starts}
+
+    async def close(self) -> None:
+        """Disconnect. aiokafka's stop cancels a task and lets the cancellation through if that one never ran."""
+        await asyncio.sleep(0)
+        await self._consumer.stop()
