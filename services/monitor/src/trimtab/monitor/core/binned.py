@@ -17,8 +17,8 @@ def score_bins(probability: NDArray[np.float64]) -> NDArray[np.int64]:
     [-400, 0, 1, 400]
     """
     p = np.clip(probability, _TINY, 1 - _TINY)
-    steps = np.rint(STEPS_PER_LOGIT * np.log(p / (1 - p)))
-    return np.clip(steps, -HIGHEST_BIN, HIGHEST_BIN).astype(np.int64)
+    steps: NDArray[np.float64] = np.rint(STEPS_PER_LOGIT * np.log(p / (1 - p)))
+    return steps.clip(-HIGHEST_BIN, HIGHEST_BIN).astype(np.int64)
 
 
 def auc(positive: Iterable[tuple[int, int]], negative: Iterable[tuple[int, int]]) -> float | None:
@@ -33,7 +33,7 @@ def auc(positive: Iterable[tuple[int, int]], negative: Iterable[tuple[int, int]]
     for row, pairs in enumerate((positive, negative)):
         for bin_, count in pairs:
             counts[row, bin_ + HIGHEST_BIN] += count
-    n_positive, n_negative = counts.sum(axis=1).tolist()
+    n_positive, n_negative = int(counts[0].sum()), int(counts[1].sum())
     if n_positive <= 0 or n_negative <= 0:
         return None
     below = np.cumsum(counts[1]) - counts[1]

@@ -7,17 +7,24 @@ import msgspec
 import numpy as np
 
 from trimtab.monitor.core.predictions import Deployment
-from trimtab.monitor.core.quality import Counts
+from trimtab.monitor.core.quality import Counts, Rule
 from trimtab.monitor.core.rows import Rows, unpack
 from trimtab.runtime.table import Table, TableSpec
 
 Key = tuple[int, ...]
 
 
+class Tip(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A sampled record, from which a trace may lead on."""
+
+    at_ms: int
+    traceparent: str
+
+
 class Held(msgspec.Struct, frozen=True, array_like=True):
     """A hold that stands."""
 
-    rule: str
+    rule: Rule
     name: str
     share: float
     limit: float
@@ -36,9 +43,10 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     """The scalars. All times in event time.
 
     `began_ms`: start of the loop's first bucket. `folded_ms`: buckets that end up to here are folded. `ticked_ms`,
-    `measured_ms`: the last time.advanced and performance.measured. `outcomes`: settled so far, and at the last
-    measurement. `matured`: labelled rows and positives asked before `matured_ms`. `spoiled_ms`: until when the
-    newest hold, ended or not, makes looks unfit.
+    `measured_ms`: the last time.advanced and performance.measured. `outcomes`: settled so far; `matured_rows`,
+    `matured_positives`: labelled ones asked before `matured_ms`; `*_measured`: what they were at the last measurement.
+    `reign`: the sequence with which the reign began whose looks are kept; -1 without one. `spoiled`: holds, as
+    (since, until), 2^62 while they stand; their looks are left out. `closing` None: no boundary judged yet.
     """
 
     began_ms: int
@@ -49,23 +57,22 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     outcomes_measured: int = 0
     matured_rows: int = 0
     matured_positives: int = 0
+    matured_measured: int = 0
     matured_ms: int = -(2**62)
+    reign: int = -1
     holds: tuple[Held, ...] = ()
+    spoiled: tuple[tuple[int, int], ...] = ()
     closing: Closed | None = None
+    tip: Tip | None = None
 
 
 class Look(msgspec.Struct, frozen=True, array_like=True):
-    """A closed look of a reign: per signal its mean (None: no rows) and rows."""
+    """A closed look of the reign: what it showed, per signal its mean and rows."""
 
-    means: dict[str, float | None]
+    family: int
+    start_ms: int
+    means: dict[str, float]
     counts: dict[str, int]
-
-
-class Tip(msgspec.Struct, frozen=True, array_like=True, order=True):
-    """A sampled record, from which a trace may lead on."""
-
-    at_ms: int
-    traceparent: str
 
 
 def _encode_key(key: Key) -> bytes:
@@ -101,17 +108,17 @@ NAMES = TableSpec("names", str.encode, bytes.decode, lambda n: n.to_bytes(4, "bi
 OPEN = _packed("open")
 """(bucket) → rows that became known in it; folded once the watermark has passed its end."""
 LOOKS = _packed("looks")
-"""(kind of look, start) → the champion's rows of a look that is not closed yet."""
+"""(family, start) → the champion's rows of a look that is not closed yet."""
 TALLIES = _packed("tallies")
 """(block) → what settled outcomes say, of all versions."""
 LABELLED = _structs("labelled", tuple[int, int])
 """(bucket of asking) → labelled rows and positives that have not matured."""
-ARRIVALS = _structs("arrivals", dict[str, int])
-"""(bucket) → events by name, for those whose source may fall silent."""
+ARRIVALS = _structs("arrivals", int)
+"""(signal, fine bucket) → events that arrived, of those whose source may fall silent."""
 COUNTS: TableSpec[Key, Counts] = TableSpec("counts", _encode_key, _decode_key, _encode_counts, _decode_counts)
 """(bucket) → rows and bad rows by quality subject."""
 HISTORY = _structs("history", Look)
-"""(kind of look, start) → closed looks of the reigning model, in the order in which the detector took them."""
+"""(0, 1, 2, …) → the reign's closed looks, in the order in which the detector took them."""
 DEPLOYMENTS = _structs("deployments", tuple[int, str, int])
 """(sequence) → version, digest, earliest event time."""
 TIPS = _structs("tips", Tip)
@@ -130,7 +137,7 @@ class Ledger:
         self.looks: Table[Key, Rows] = tables["looks"]
         self.tallies: Table[Key, Rows] = tables["tallies"]
         self.labelled: Table[Key, tuple[int, int]] = tables["labelled"]
-        self.arrivals: Table[Key, dict[str, int]] = tables["arrivals"]
+        self.arrivals: Table[Key, int] = tables["arrivals"]
         self.counts: Table[Key, Counts] = tables["counts"]
         self.history: Table[Key, Look] = tables["history"]
         self.deployments: Table[Key, tuple[int, str, int]] = tables["deployments"]
@@ -163,4 +170,4 @@ class Ledger:
 
 def empty() -> Ledger:
     """A ledger without a log, for a backtest."""
-    return Ledger({spec.name: Table(spec) for spec in SPECS})  # type: ignore[arg-type]  # specs of several types
+    return Ledger({spec.name: Table(spec) for spec in SPECS})

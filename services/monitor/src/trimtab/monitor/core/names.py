@@ -14,6 +14,8 @@ LABEL = "label"
 """Labelled outcomes; its sum is that of the labels (binary: the positives)."""
 SETTLED = "settled"
 """Outcomes, with a label or without."""
+SCORED = "scored"
+"""The scores of labelled outcomes."""
 HIT = "hit"
 """Multiclass: whether the likeliest class was the true one."""
 POSITIVE, NEGATIVE = "positive", "negative"
@@ -50,9 +52,9 @@ def rejected(event: str) -> str:
     return f"rejected:{event}"
 
 
-def paired(version: int) -> str:
-    """The champion's loss less that of another version on the same rows."""
-    return f"paired:{version}"
+def versus(version: int) -> str:
+    """The loss on the rows that another version scored too."""
+    return f"versus:{version}"
 
 
 @dataclass(frozen=True, slots=True)

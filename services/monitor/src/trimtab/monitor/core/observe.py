@@ -128,7 +128,7 @@ def _amiss(
     version: Ints, numbers: Floats, categories: NDArray[np.object_], models: Mapping[int, KnownModel]
 ) -> NDArray[np.bool_]:
     """[n, 2 (k + c)] flags: number missing, category missing, number out of range, category unseen."""
-    absent = np.equal(categories, None)
+    absent = np.fromiter((c is None for c in categories.flat), np.bool_, categories.size).reshape(categories.shape)
     outside, strange = np.zeros(numbers.shape, np.bool_), np.zeros(categories.shape, np.bool_)
     for known in np.unique(version).tolist():
         model, those = models[known], version == known

@@ -84,7 +84,7 @@ def judge(
     newest = recent[-1]
     same = [c for c in reversed(recent) if c.version == newest.version and len(c.rows) == len(subjects)]
     rows, bad = np.stack([c.rows for c in same]), np.stack([c.bad for c in same])
-    suspicious = bad.any(axis=0)
+    suspicious = bad.sum(axis=0).tolist()
     changes = list[Change]()
     for i, (subject, limit) in enumerate(zip(subjects, limits, strict=True)):
         hold = holds.get(subject)

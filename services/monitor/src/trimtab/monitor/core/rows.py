@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
+_TYPES = ("<u1", "<u2", "<u4", "<i8")
+_LIMITS = (2**8 - 1, 2**16 - 1, 2**32 - 1, 2**64)
+_WIDEST = 3
 _COLUMNS = ("seen_ms", "asked_ms", "version", "signal", "bin", "count", "units")
 
 
@@ -50,11 +53,8 @@ class Rows:
         first = np.ones(len(order), np.bool_)
         first[1:] = np.logical_or.reduce([k[1:] != k[:-1] for k in keys])
         starts = np.flatnonzero(first)
-        return Rows(
-            *(k[starts] for k in keys),
-            count=np.add.reduceat(self.count[order], starts),
-            units=np.add.reduceat(self.units[order], starts),
-        )
+        added = (np.add.reduceat(column[order], starts) for column in (self.count, self.units))
+        return Rows(*(k[starts] for k in keys), *added)
 
     def by_seen(self) -> Iterator[tuple[int, "Rows"]]:
         """The rows of each bucket of `seen_ms`; they must be in the order of the keys."""
@@ -66,13 +66,27 @@ class Rows:
             yield int(self.seen_ms[start]), self.take(slice(start, end))
 
     def pack(self) -> bytes:
-        """The columns one after the other, little-endian."""
-        return np.stack([getattr(self, name) for name in _COLUMNS]).astype("<i8").tobytes()
+        """The columns one after the other, each less its minimum in the narrowest type that holds it."""
+        parts = [len(self).to_bytes(4, "little")]
+        for name in _COLUMNS if len(self) else ():
+            column: Ints = getattr(self, name)
+            low, high = int(column.min()), int(column.max())
+            code = next(i for i, limit in enumerate(_LIMITS) if high - low <= limit)
+            narrow = (column - low).astype(_TYPES[code]) if code < _WIDEST else column.astype("<i8")
+            parts += [bytes([code]), low.to_bytes(8, "little", signed=True), narrow.tobytes()]
+        return b"".join(parts)
 
 
 def unpack(data: bytes) -> Rows:
     """The inverse of `Rows.pack`."""
-    return Rows(*np.frombuffer(data, "<i8").reshape(len(_COLUMNS), -1).astype(np.int64))
+    count, place = int.from_bytes(data[:4], "little"), 4
+    columns = list[Ints]()
+    for _ in _COLUMNS if count else ():
+        code, low = data[place], int.from_bytes(data[place + 1 : place + 9], "little", signed=True)
+        column = np.frombuffer(data, _TYPES[code], count, place + 9).astype(np.int64)
+        columns.append(column if code == _WIDEST else column + low)
+        place += 9 + count * np.dtype(_TYPES[code]).itemsize
+    return Rows(*columns)
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

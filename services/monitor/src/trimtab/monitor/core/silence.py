@@ -4,10 +4,12 @@ Counts are kept per bucket of event time and judged only at the buckets' boundar
 verdict is a function of the events alone: the join (per partition) and the detector (per loop) come to the same one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 HOUR_MS = 3_600_000
+Arrived = Callable[[int], int]
+"""How many events fell into the bucket that starts there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,15 @@ def floor(time_ms: int, width_ms: int) -> int:
     return time_ms // width_ms * width_ms
 
 
-def is_silent(counts: Mapping[int, int], expected: Expectation, began_ms: int, at_ms: int) -> bool:
-    """Whether fewer events than expected fell into the stretch that ends at the boundary `at_ms`.
+def seen_share(arrived: Arrived, expected: Expectation, began_ms: int, at_ms: int) -> float:
+    """How many of the expected events fell into the stretch that ends at the boundary `at_ms`; below 1 it was silent.
 
-    `counts`: events by start of bucket. Before a whole stretch has passed since the loop began nothing is silent.
+    Before a whole stretch has passed since the loop began nothing is silent.
     """
     if at_ms - expected.per_ms < began_ms:
-        return False
+        return 1.0
     first = at_ms - floor(expected.per_ms, expected.width_ms)
-    return sum(counts.get(b, 0) for b in range(first, at_ms, expected.width_ms)) < expected.count
+    return sum(arrived(b) for b in range(first, at_ms, expected.width_ms)) / expected.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ class Waited:
 
 
 def advance(
-    closing: Closing, counts: Mapping[int, int], expected: Expectation | None, began_ms: int, watermark_ms: int
+    closing: Closing, arrived: Arrived, expected: Expectation | None, began_ms: int, watermark_ms: int
 ) -> tuple[Closing, Sequence[Waited]]:
     """Move on to `watermark_ms`. A silent boundary closes nothing; the first one that is not closes all that waited.
 
@@ -73,7 +75,7 @@ def advance(
         return Closing(watermark_ms, max(watermark_ms, closing.through_ms)), ()
     through, silent, waited = closing.through_ms, closing.silent, list[Waited]()
     for at in range(closing.judged_ms + expected.width_ms, watermark_ms + 1, expected.width_ms):
-        was, silent = silent, is_silent(counts, expected, began_ms, at)
+        was, silent = silent, seen_share(arrived, expected, began_ms, at) < 1
         if was and silent:
             continue
         if was:
