@@ -68,3 +68,12 @@ class EventFileError(LoopsError):
         self.file = file
         self.wrong = wrong
         self.right = right
+
+
+class DraftError(LoopsError):
+    """A sample from which no loop can be drafted as it stands."""
+
+    def __init__(self, wrong: str, right: str) -> None:
+        super().__init__(f"{wrong}\n    right: {right}")
+        self.wrong = wrong
+        self.right = right
