@@ -52,7 +52,8 @@ NO_EVENTS = LabelEvents((), (), (), ())
 class Outcomes:
     """What settled, one index a row. `label`: 0 or 1, or the value; NaN where there is none. `label_class`: multiclass.
 
-    A row with neither has no label (the aggregate over its window is NULL). `revision` 0 is the first outcome.
+    A row with neither has no label (the aggregate over its window is NULL). `revision` 0 is the first outcome; `before`
+    is the label that a later one replaces (None: there was none).
     """
 
     key: list[str] = field(default_factory=list)
@@ -62,6 +63,7 @@ class Outcomes:
     label_class: list[str | None] = field(default_factory=list)
     revision: list[int] = field(default_factory=list)
     payload: list[bytes] = field(default_factory=list)
+    before: list[float | str | None] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.key)
@@ -277,9 +279,10 @@ class LabelJoin:
                 run.counts.revised += 1
             else:
                 continue
+            before = ask.label
             ask.revision, ask.label, ask.settled_ms = ask.revision + 1, label, one.known_ms
             run.changed[(one.by, ask.at_ms // self._bucket_ms)] = None
-            _add(run.outcomes, ask)
+            _add(run.outcomes, ask, before)
 
     def _window(self, by: str, ask: PendingAsk) -> list[KeptEvent]:
         """The events in an ask's window, bucket by bucket as they came."""
@@ -340,7 +343,7 @@ def _same(one: KeptEvent, other: KeptEvent) -> bool:
     return equal and all(a == b or (a != a and b != b) for a, b in pairs)
 
 
-def _add(outcomes: Outcomes, ask: PendingAsk) -> None:
+def _add(outcomes: Outcomes, ask: PendingAsk, before: float | str | None) -> None:
     label = ask.label
     outcomes.key.append(ask.key)
     outcomes.at_ms.append(ask.at_ms)
@@ -349,3 +352,4 @@ def _add(outcomes: Outcomes, ask: PendingAsk) -> None:
     outcomes.label_class.append(label if isinstance(label, str) else None)
     outcomes.revision.append(ask.revision)
     outcomes.payload.append(ask.payload)
+    outcomes.before.append(before)
