@@ -308,7 +308,7 @@ def _transported(series: pl.Series, kind: ArgumentKind) -> pl.Series:
 def _hashes(series: pl.Series) -> pl.Series:
     """A number in [0, 1) for each value, the same in every process and for ever; NULL stays NULL."""
     if series.dtype != pl.String:
-        series = _number_series(series).fill_nan(None).cast(pl.String)
+        return pl.Series(_mixed(_number_series(series).to_numpy())).fill_nan(None)
     known = {text: _hash(text) for text in series.unique().to_list() if text is not None}
     return pl.Series([None if text is None else known[text] for text in series.to_list()], dtype=pl.Float64)
 
@@ -316,3 +316,12 @@ def _hashes(series: pl.Series) -> pl.Series:
 def _hash(text: str) -> float:
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
+
+
+def _mixed(numbers: Floats) -> Floats:
+    """The bits of numbers, well mixed (the finaliser of splitmix64: Steele, Lea, Flood, OOPSLA 2014); NaN stays NaN."""
+    bits = (numbers + 0.0).view(np.uint64)  # -0.0 + 0.0 is 0.0: they are equal
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed = ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) / 2**53
+    return np.where(np.isnan(numbers), np.nan, mixed)

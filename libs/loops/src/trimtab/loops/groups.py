@@ -1,0 +1,83 @@
+"""Groups and latest values of a loop as one thing: what is taken of which event, by which key, over which windows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from trimtab.loops.aggregates import Plan, compile_plan, whole_plan
+from trimtab.loops.columns import event_columns
+from trimtab.loops.model import Event, Group, Latest, Loop, Window
+from trimtab.loops.partials import Ints
+
+TILE_GRAINS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TileGroup:
+    """A group or a latest value, compiled.
+
+    `windows`: what it is finished over; a latest value has one, its max_age, of which only the newest event counts
+    (`newest_only`). `digest` identifies the definition; two declarations with the same one share their tiles.
+    """
+
+    name: str
+    digest: str
+    of: str
+    by: tuple[str, ...]
+    grain_ms: int
+    windows: tuple[Window, ...]
+    plan: Plan
+    newest_only: bool
+
+    @property
+    def tile_ms(self) -> int:
+        """The length of a tile."""
+        return self.grain_ms * TILE_GRAINS
+
+    @property
+    def keep_ms(self) -> int:
+        """How far back a window reaches."""
+        return max(window.width_ms + window.ago_ms for window in self.windows)
+
+    def bounds(self, at_ms: Ints, window: Window) -> tuple[Ints, Ints]:
+        """First grain and the one after the last of a window as of each time: [T - width, T), T = floor(t - ago)."""
+        end = (at_ms - window.ago_ms) // self.grain_ms
+        start = at_ms - window.width_ms if self.newest_only else end * self.grain_ms - window.width_ms
+        return start // self.grain_ms, end
+
+
+def tile_groups(loop: Loop) -> tuple[TileGroup, ...]:
+    """All groups and latest values of a loop. Raises ExpressionError for a declaration that was not checked."""
+    groups = [group_of(group, loop.events[group.of]) for group in loop.features.groups]
+    return (*groups, *(latest_of(latest, loop.events[latest.of]) for latest in loop.features.latest))
+
+
+def group_of(group: Group, event: Event) -> TileGroup:
+    """A group of windowed aggregates."""
+    plan = compile_plan(group.values, event_columns(event))
+    windows = tuple(group.windows)
+    return TileGroup(group.name, group.digest, group.of, tuple(group.by), group.grain_ms, windows, plan, False)
+
+
+def latest_of(latest: Latest, event: Event) -> TileGroup:
+    """A latest value, as a group whose only window is its max_age."""
+    plan = whole_plan(latest.values, event_columns(event))
+    window = (Window("", latest.max_age_ms),)
+    return TileGroup(latest.name, latest.digest, latest.of, tuple(latest.by), latest.grain_ms, window, plan, True)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupedEvents:
+    """Events of one group, one index a row: keys, event times, and the arguments of the group's plan.
+
+    `arguments`: Float64 series, String for texts; NULL where there is none.
+    """
+
+    digest: str
+    keys: Sequence[str]
+    at_ms: Ints
+    arguments: Sequence[pl.Series]
+
+    def __len__(self) -> int:
+        return len(self.keys)

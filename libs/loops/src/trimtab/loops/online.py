@@ -1,0 +1,311 @@
+"""The predictor's replica of the tiles: packed, and finished for many asks at once.
+
+Rows stand at several levels: grains, then blocks of 64 grains, of 64² and so on, each the merged rows of the level
+below. A window is the few whole blocks in it and the grains at its two ends, so an ask costs the same however long its
+window is. A value depends on the rows inside its window alone, never on what was evicted or when.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimtab.loops.aggregates import SET_SIZE, Objects, distinct_counts
+from trimtab.loops.arena import Arena, Found, joined
+from trimtab.loops.errors import LoopsError
+from trimtab.loops.groups import TILE_GRAINS, TileGroup
+from trimtab.loops.partials import Columns, Floats, Ints, Segments
+from trimtab.loops.tiles import Codes, Tile, TileKey, stack, union
+
+_FEW_TEXTS = 10_000
+GRAINS_A_LEVEL = 2_048
+"""A group whose longest window has more grains gets another level."""
+NOBODY = 0
+"""The number of the key that has no rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Values of a group, one row an ask and one column a window: float64 (NaN: NULL), texts as objects (None: NULL).
+
+    `ages_ms`: from the newest event in the window to the ask, -1 where there is none.
+    """
+
+    values: Mapping[str, Floats | Objects]
+    ages_ms: Ints
+
+
+class UnknownGroupError(LoopsError):
+    """A group that the store was not made for."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"no group with the digest {digest}: the store follows another version of the declaration")
+        self.digest = digest
+
+
+class OnlineStore:
+    """Tiles of a loop's groups by key. Mutable; it belongs to one event loop or one backtest."""
+
+    def __init__(self, groups: Iterable[TileGroup]) -> None:
+        self._groups = {group.digest: _GroupStore(group) for group in groups}
+
+    def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
+        """Replace tiles; None drops one. Tiles of unknown groups are passed over: they belong to another version."""
+        by_group: dict[str, dict[tuple[str, int], Tile | None]] = {}
+        for (digest, key, tile), value in updates:
+            by_group.setdefault(digest, {})[(key, tile)] = value
+        for digest, tiles in by_group.items():
+            if digest in self._groups:
+                self._groups[digest].put(tiles)
+
+    def finish(self, digest: str, keys: Sequence[str | None], at_ms: Ints) -> Finished:
+        """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
+        if digest not in self._groups:
+            raise UnknownGroupError(digest)
+        return self._groups[digest].finish(keys, at_ms)
+
+    @property
+    def keys(self) -> int:
+        """How many keys there are, over all groups."""
+        return sum(group.keys for group in self._groups.values())
+
+    @property
+    def rows(self) -> int:
+        """How many grains are not empty, over all groups."""
+        return sum(group.rows for group in self._groups.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed rows; names of keys and texts come on top (about 100 bytes each)."""
+        return sum(group.nbytes for group in self._groups.values())
+
+
+class _GroupStore:
+    """Tiles of one group. Mutable."""
+
+    def __init__(self, group: TileGroup) -> None:
+        self._group = group
+        levels = _levels(group)
+        self._levels = [Arena(group.plan.width) for _ in range(levels)]
+        self._sets = [[Arena(1) for _ in group.plan.sets] for _ in range(levels)]
+        self._numbers: dict[str, int] = {}
+        self._free: list[int] = []
+        self._codes = Codes()
+
+    @property
+    def keys(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def rows(self) -> int:
+        return self._levels[0].rows
+
+    @property
+    def nbytes(self) -> int:
+        return sum(arena.nbytes for arena in (*self._levels, *(one for sets in self._sets for one in sets)))
+
+    def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> None:
+        numbers = {key: self._number(key) for key, _ in tiles}
+        keys = np.array([numbers[key] for key, _ in tiles], dtype=np.int64)
+        units = np.array([tile for _, tile in tiles], dtype=np.int64)
+        order = np.lexsort((units, keys))
+        keys, units = keys[order], units[order]
+        found = list(tiles.values())
+        held = [found[position] or _EMPTY for position in order.tolist()]
+        stacked = stack(self._group, held, self._codes)
+        of = stacked.cells // TILE_GRAINS
+        at = units[of] * TILE_GRAINS + stacked.cells % TILE_GRAINS
+        _replace(self._levels[0], keys, units, Found(of, at, stacked.columns))
+        for arena, one in zip(self._sets[0], stacked.sets, strict=True):
+            tile = one.cells // TILE_GRAINS
+            _replace(
+                arena, keys, units, Found(tile, units[tile] * TILE_GRAINS + one.cells % TILE_GRAINS, [one.members])
+            )
+        self._climb(keys, units)
+        self._forget(numbers)
+        self._forget_texts()
+
+    def _climb(self, keys: Ints, units: Ints) -> None:
+        """Merges the changed blocks of each level into the rows of the next."""
+        for level in range(1, len(self._levels)):
+            below, above = self._levels[level - 1], self._levels[level]
+            blocks = _blocks(below, keys, units)
+            merged = self._merged(blocks, len(keys))
+            rows = np.unique(blocks.of)
+            _replace_rows(above, keys, units, Found(rows, units[rows], [column[rows] for column in merged]))
+            for under, over in zip(self._sets[level - 1], self._sets[level], strict=True):
+                members = _blocks(under, keys, units)
+                united = union(members.of, members.columns[0])
+                _replace_rows(over, keys, units, Found(united.cells, units[united.cells], [united.members]))
+            keys, units = _parents(keys, units)
+
+    def _merged(self, rows: Found, count: int) -> Columns:
+        return self._group.plan.merge(rows.columns, Segments(rows.of, count))
+
+    def _number(self, key: str) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._free.pop() if self._free else len(self._numbers) + 1
+            self._numbers[key] = number
+        return number
+
+    def _forget(self, numbers: Mapping[str, int]) -> None:
+        """Lets go of keys without rows."""
+        lengths = self._levels[0].length(np.fromiter(numbers.values(), np.int64, len(numbers)))
+        for (key, number), length in zip(numbers.items(), lengths.tolist(), strict=True):
+            if length == 0:
+                del self._numbers[key]
+                self._free.append(number)
+
+    def _forget_texts(self) -> None:
+        """Numbers the texts anew once most of them are in no row any more."""
+        text_columns = self._group.plan.text_columns
+        if len(self._codes.texts) <= max(_FEW_TEXTS, 4 * self.rows * len(text_columns)):
+            return
+        old, self._codes = self._codes.texts, Codes()
+        used = np.unique(np.concatenate([arena.live(text_columns) for arena in self._levels]))
+        mapping = np.full(len(old), np.nan)
+        for code in used.astype(np.int64).tolist():
+            mapping[code] = self._codes.code(old[code])
+        for arena in self._levels:
+            arena.map_columns(text_columns, lambda codes: _mapped(codes, mapping))
+
+    def finish(self, keys: Sequence[str | None], at_ms: Ints) -> Finished:
+        get = self._numbers.get
+        numbers = np.array([NOBODY if key is None else get(key, NOBODY) for key in keys], dtype=np.int64)
+        windows = self._group.windows
+        bounds = [self._group.bounds(at_ms, window) for window in windows]
+        starts = np.stack([start for start, _ in bounds], axis=1).reshape(-1)
+        ends = np.stack([end for _, end in bounds], axis=1).reshape(-1)
+        asked = np.repeat(numbers, len(windows))
+        if self._group.newest_only:
+            columns = self._newest(asked, starts, ends, at_ms)
+            sizes: list[Floats] = []
+        else:
+            columns = self._merged(self._gather(self._levels, asked, starts, ends), len(asked))
+            sizes = [
+                _set_sizes(self._gather([level[at] for level in self._sets], asked, starts, ends), len(asked))
+                for at in range(len(self._group.plan.sets))
+            ]
+        shape = (len(keys), len(windows))
+        values = self._group.plan.finish(columns, sizes, self._codes.texts)
+        null = np.array([key is None for key in keys], dtype=np.bool_)
+        shaped = {name: _without(found.reshape(shape), null) for name, found in values.items()}
+        newest = columns[0].reshape(shape)
+        ages = np.where(np.isnan(newest), -1.0, at_ms[:, None] - newest).astype(np.int64)
+        return Finished(shaped, ages)
+
+    def _newest(self, keys: Ints, starts: Ints, ends: Ints, at_ms: Ints) -> Columns:
+        """The newest row before each end, where its event is not older than the window."""
+        arena = self._levels[0]
+        first, last = arena.find(keys, starts), arena.find(keys, ends)
+        some = last > first
+        _, rows = arena.at_rows(np.where(some, last - 1, 0))
+        oldest = at_ms - self._group.windows[0].width_ms
+        fresh = some & (rows[0] >= oldest)
+        return [np.where(fresh, column, np.nan) for column in rows]
+
+    def _gather(self, levels: Sequence[Arena], keys: Ints, starts: Ints, ends: Ints) -> Found:
+        """The rows that make up each window [start, end): grains at its ends, blocks in between."""
+        parts: list[Found] = []
+        for level, arena in enumerate(levels[:-1]):
+            first, last = -(-starts // TILE_GRAINS), ends // TILE_GRAINS
+            inner = first < last
+            head, tail = np.where(inner, first * TILE_GRAINS, ends), np.where(inner, last * TILE_GRAINS, ends)
+            parts += [_between(arena, keys, starts, head, level), _between(arena, keys, tail, ends, level)]
+            starts, ends = np.where(inner, first, 0), np.where(inner, last, 0)
+        return joined([*parts, _between(levels[-1], keys, starts, ends, len(levels) - 1)])
+
+
+def _levels(group: TileGroup) -> int:
+    """How many levels a group has: by its definition alone, so that sums are always taken in the same order."""
+    if group.newest_only:
+        return 1
+    grains = max(window.width_ms for window in group.windows) // group.grain_ms
+    levels = 1
+    while grains > GRAINS_A_LEVEL:
+        grains //= TILE_GRAINS
+        levels += 1
+    return levels
+
+
+def _between(arena: Arena, keys: Ints, starts: Ints, ends: Ints, level: int = 0) -> Found:
+    """The rows in spans; `at` is told apart from that of other levels."""
+    both = arena.find(np.concatenate([keys, keys]), np.concatenate([starts, ends]))
+    found = arena.take(both[: len(keys)], both[len(keys) :])
+    return Found(found.of, found.at + level * _LEVELS_APART, found.columns) if level else found
+
+
+def _blocks(arena: Arena, keys: Ints, units: Ints) -> Found:
+    """The rows inside blocks of 64."""
+    return _between(arena, keys, units * TILE_GRAINS, (units + 1) * TILE_GRAINS)
+
+
+def _parents(keys: Ints, units: Ints) -> tuple[Ints, Ints]:
+    """The blocks of the next level that hold these, each once."""
+    parents = np.unique(np.stack([keys, units // TILE_GRAINS]), axis=1)
+    return parents[0], parents[1]
+
+
+def _replace(arena: Arena, keys: Ints, units: Ints, rows: Found) -> None:
+    """The rows inside blocks of 64 become `rows` (of: position of the block). Blocks ascend by key and unit."""
+    _replace_spans(arena, keys, units * TILE_GRAINS, TILE_GRAINS, rows)
+
+
+def _replace_rows(arena: Arena, keys: Ints, units: Ints, rows: Found) -> None:
+    """Single rows (or the members at one place of a set) become `rows`."""
+    _replace_spans(arena, keys, units, 1, rows)
+
+
+def _replace_spans(arena: Arena, keys: Ints, spans: Ints, width: int, rows: Found) -> None:
+    """Rewrites each key from its first changed span on; mostly that is its end."""
+    different, first, of_span = np.unique(keys, return_index=True, return_inverse=True)
+    starts, old = arena.tail(different, spans[first])
+    codes = of_span * _FAR + spans // width
+    kept = ~np.isin(old.of * _FAR + old.at // width, codes)
+    of = np.concatenate([old.of[kept], of_span[rows.of]])
+    at = np.concatenate([old.at[kept], rows.at])
+    order = np.lexsort((at, of))
+    columns = [np.concatenate([a[kept], b])[order] for a, b in zip(old.columns, rows.columns, strict=True)]
+    arena.replace_tail(different, starts, Found(of[order], at[order], columns))
+
+
+def _mapped(codes: Floats, mapping: Floats) -> Floats:
+    present = ~np.isnan(codes)
+    found = np.full(len(codes), np.nan)
+    found[present] = mapping[codes[present].astype(np.int64)]
+    return found
+
+
+def _set_sizes(rows: Found, count: int) -> Floats:
+    """How many different members each window's sets have together; estimated where a set was cut to a sample.
+
+    A cut set holds all of its members below its largest: of the union those below the least such bound are known
+    completely, and their number divided by the bound estimates all (theta sketch: Dasgupta, Lang, Rhodes, Thaler,
+    "A framework for estimating stream expression cardinalities", ICDT 2016).
+    """
+    members = rows.columns[0]
+    if len(members) < SET_SIZE:
+        return distinct_counts(rows.of, members, count)
+    new = np.ones(len(members), np.bool_)
+    new[1:] = (rows.of[1:] != rows.of[:-1]) | (rows.at[1:] != rows.at[:-1])
+    starts = np.flatnonzero(new)
+    full = np.diff(starts, append=len(members)) >= SET_SIZE
+    bound = np.full(count, 1.0)
+    np.minimum.at(bound, rows.of[starts[full]], members[starts[full] + SET_SIZE - 1])
+    below = members < bound[rows.of]
+    estimates: Floats = distinct_counts(rows.of[below], members[below], count) / bound
+    return estimates
+
+
+def _without(values: Floats | Objects, null: Ints | np.ndarray) -> Floats | Objects:
+    if not null.any():
+        return values
+    values = values.copy()
+    values[null] = None if values.dtype == object else np.nan
+    return values
+
+
+_FAR = 2**40
+_LEVELS_APART = 2**50
+_EMPTY = Tile(b"", b"")
