@@ -117,3 +117,29 @@ class PositionOutOfRangeError(RefusalError):
             f"task {task}: position {offset} is outside of what {topic} holds: records were deleted before they were "
             "read, or the topic was truncated. Set the position by hand"
         )
+
+
+class UndeclaredAttributeError(StageRuntimeError):
+    """A measure with attributes that schemas/telemetry.yaml does not give its metric."""
+
+    def __init__(self, metric: str, attributes: set[str]) -> None:
+        self.metric, self.attributes = metric, attributes
+        super().__init__(
+            f"metric {metric} has no attributes {sorted(attributes)}; declare them in schemas/telemetry.yaml"
+        )
+
+
+class EdgeBusyError(StageRuntimeError):
+    """More records wait to be written than the edge holds. Nothing of the call was written."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(f"{waiting} records wait to be written already; try again in a moment")
+
+
+class EdgeSilentError(StageRuntimeError):
+    """The log has not answered in time: the records may still be written."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        super().__init__(f"no acknowledgement within {timeout_s:g} s; send the same records again, with the same ids")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from trimtab.runtime.assignment import assign
 from trimtab.runtime.bus import Fetched, Membership, Part, TopicInfo, Writes
+from trimtab.runtime.edge import Placed
 from trimtab.runtime.errors import FencedError, NotAssignedError, TopicMissingError
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Read, Record
@@ -78,6 +79,16 @@ class MemoryBus:
             key_partition = partition_of(out.key or b"", topic.info.partitions)
             self._write(Part(out.topic, out.partition if out.partition is not None else key_partition), [out])
         self._notify()
+
+    async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
+        """The edge of a service: as `append`, and where the records stand now."""
+        placed = []
+        for out in outs:
+            self.append([out])
+            count = self._topic(out.topic).info.partitions
+            partition = out.partition if out.partition is not None else partition_of(out.key or b"", count)
+            placed.append(Placed(out.topic, partition, self.end(Part(out.topic, partition)) - 1))
+        return placed
 
     def records(self, topic: str) -> list[Record]:
         """Everything in a topic, partition by partition, marks included."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from trimtab.runtime.progress import Progress
 from trimtab.runtime.records import Read
 from trimtab.runtime.stage import UNKNOWN_MS, Batch, Measure, Result, Stage
 from trimtab.runtime.table import Table
-from trimtab.runtime.tracing import NO_TRACING, Tracing
+from trimtab.runtime.tracing import NO_TRACING, UNTRACED, Traced, Tracing
 
 Record = Callable[[Iterable[Measure]], None]
 NOTHING = Result()
@@ -139,10 +140,11 @@ class Session:
         at_ms, _ = self._opened.progress.now()
         if not records and not done and at_ms <= self._stepped_ms:
             self._intake.after_step()
-            await self._commit(NOTHING, {})
+            await self._commit(NOTHING, UNTRACED)
             return
         self._stepped_ms = at_ms
-        started_s = self._loop.time()
+        started_s = time.perf_counter()
+        traced = self._around.tracing.begin(self._stage.group, records)
         result = self._stage.step(
             self._partition, self._opened.tables, Batch(records, at_ms, self._around.now_ms(), done)
         )
@@ -152,20 +154,21 @@ class Session:
                 clock.report(reported_ms)
         self._intake.after_step()
         self.taken += sum(map(len, records.values()))
-        self._around.record(self._step_measures(records, self._loop.time() - started_s))
-        await self._commit(result, records)
+        self._around.record(self._step_measures(records, time.perf_counter() - started_s))
+        await self._commit(result, traced)
         self.effects.start(result.effects)
 
-    async def _commit(self, result: Result, records: Mapping[str, Sequence[Read]]) -> None:
-        draft, traced = Draft(self._stage, self._partition), self._around.tracing.begin(self._stage.group, records)
+    async def _commit(self, result: Result, traced: Traced) -> None:
+        draft = Draft(self._stage, self._partition)
         draft.add(traced.rewrite(result.out))
         changed = draft.flush(self._opened.tables)
         claim, positions, offsets, now_s = self._claim(), self._positions(), self._offsets(), self._loop.time()
         due = now_s >= self._committed_s + self._around.options.flush_s and positions != self._placed
         show = now_s >= self._shown_s + self._around.options.flush_s and offsets != self._shown
         if not (changed or result.out or claim != self._said or due or show):
-            self._settle(result)
+            self._settle(result, traced)
             return
+        started_s = time.perf_counter()
         draft.place(Position(positions, dict(self._opened.topic_ids), self._opened.progress.state()))
         await self._opened.transactions.commit(draft.writes(self._marks(claim)), offsets if show else {})
         ended_s = self._loop.time()
@@ -174,16 +177,16 @@ class Session:
             self._said_ms = claim.ms
         if show:
             self._shown, self._shown_s = offsets, ended_s
-        spent_s = ended_s - now_s
+        spent_s = time.perf_counter() - started_s
         self._rest_until_s = ended_s + max(
             self._stage.commit_interval_ms / 1000, min(spent_s, self._around.options.breath_s)
         )
         self.committed += 1
-        traced.end()
-        self._settle(result)
+        self._settle(result, traced)
         self._around.record(self._commit_measures(result, spent_s))
 
-    def _settle(self, result: Result) -> None:
+    def _settle(self, result: Result, traced: Traced) -> None:
+        traced.end()
         if result.measures:
             self._around.record(result.measures)
 

@@ -2,5 +2,6 @@
 
 from trimtab.runtime.kafka.bus import KafkaBus
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.kafka.edge import IdempotentProducer
 
-__all__ = ["Connection", "KafkaBus"]
+__all__ = ["Connection", "IdempotentProducer", "KafkaBus"]
