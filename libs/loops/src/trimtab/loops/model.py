@@ -27,7 +27,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """`rules`: event name → SQL predicate; a row for which it is not true is quarantined. `hold_when`: share → limit."""
+    """`rules`: event → SQL predicate; a row for which it is not true is quarantined. `hold_when`: share → limit."""
 
     rules: Mapping[str, str] = field(default_factory=dict)
     hold_when: Mapping[str, float] = field(default_factory=dict)
@@ -161,7 +161,7 @@ class Retrain:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A whole declaration. `declaration` is the TOML as data, with which `loop.declared` carries it; `digest` is of it."""
+    """A whole declaration. `declaration` is the TOML as data, as `loop.declared` carries it; `digest` is of it."""
 
     name: str
     version: int

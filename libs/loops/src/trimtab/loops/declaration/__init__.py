@@ -14,7 +14,7 @@ from trimtab.loops.declaration.schemas import FindSchema, beside, given
 from trimtab.loops.errors import DeclarationError, DeclaredError, Problem
 from trimtab.loops.model import Loop
 
-__all__ = ["FILE", "declared", "from_declared", "load", "parse"]
+__all__ = ["FILE", "declared", "from_declared", "lines", "load", "parse"]
 
 FILE = "loop.toml"
 _TOML_LINE = re.compile(r"\(at line (\d+)")
@@ -35,6 +35,11 @@ def load(folder: Path) -> Loop:
 def parse(toml_text: str, schemas: Mapping[str, Mapping[str, Any]], file: str = FILE) -> Loop:
     """The loop declared by a text and its events' Avro schemas (event → schema). Raises DeclarationError."""
     return _read(toml_text, given(schemas), file)
+
+
+def lines(file: Path) -> Mapping[tuple[str | int, ...], int]:
+    """The line of every key of a declaration's file, for those who find a mistake that only they can know."""
+    return locate(file.read_text("utf-8"))
 
 
 def from_declared(

@@ -17,9 +17,9 @@ from trimtab.loops.declaration.reading import Section, choices
 from trimtab.loops.model import Drift, Gate, Model, Retrain, Task, Train
 
 METRICS: Mapping[Task, Sequence[str]] = {
-    "binary": ("log_loss", "brier"),
-    "multiclass": ("log_loss",),
-    "regression": ("mae", "mse"),
+    "binary": ("log_loss", "brier", "auc", "accuracy"),
+    "multiclass": ("log_loss", "brier", "accuracy"),
+    "regression": ("mae", "mse", "rmse"),
 }
 BASELINES = ("constant", "first_model")
 SIGNALS = ("loss", "estimate", "score", "features")

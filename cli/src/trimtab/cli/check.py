@@ -1,0 +1,132 @@
+"""`trimtab check`: read a declaration, and say what it means or what is wrong with it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.contracts import topics
+from trimtab.loops import declaration, files
+from trimtab.loops.declaration.quantities import duration_text
+from trimtab.loops.errors import DeclarationError, Problem
+from trimtab.loops.model import Group, Latest, Loop
+from trimtab.ml import estimators
+from trimtab.ml.errors import EstimatorNotAllowedError, EstimatorParameterError
+
+
+def check(
+    folder: Annotated[Path, typer.Argument(help="The folder that holds loop.toml and the Avro schemas beside it.")],
+    events: Annotated[bool, typer.Option("--events", help="Also read the recorded events beside it.")] = False,
+) -> None:
+    """Read a declaration: every mistake with its file, line, key and what would be right, else what it means."""
+    console = Console()
+    try:
+        loop = checked(folder)
+    except DeclarationError as error:
+        _tell_problems(Console(stderr=True), error)
+        raise typer.Exit(1) from error
+    console.print(_summary(loop))
+    console.print(_events(loop))
+    console.print(_features(loop))
+    if events:
+        _tell_recorded(console, loop, folder)
+    console.print(Text(f"{folder / declaration.FILE} is right", style="green"))
+
+
+def checked(folder: Path) -> Loop:
+    """The loop of a folder, its estimator found and built too. Raises DeclarationError."""
+    loop = declaration.load(folder)
+    problem = _estimator_problem(loop, str(folder / declaration.FILE))
+    if problem is not None:
+        raise DeclarationError([problem])
+    return loop
+
+
+def _estimator_problem(loop: Loop, file: str) -> Problem | None:
+    line = declaration.lines(Path(file))
+    try:
+        estimators.build(loop.model.estimator, loop.model.params, seed=0)
+    except EstimatorNotAllowedError as error:
+        key = ("model", "estimator")
+        return Problem(file, line.get(key, 0), ".".join(key), str(error), "a class of scikit-learn by its import path")
+    except EstimatorParameterError as error:
+        known = list(estimators.resolve(loop.model.estimator)._get_param_names())
+        key = ("model", "params")
+        return Problem(file, line.get(key, 0), ".".join(key), str(error), ", ".join(known))
+    return None
+
+
+def _tell_problems(console: Console, error: DeclarationError) -> None:
+    for problem in error.problems:
+        first, *rest = str(problem).splitlines()
+        console.print(Text(first, style="red"), soft_wrap=True)
+        for line in rest:
+            console.print(Text(line), soft_wrap=True)
+    count = len(error.problems)
+    console.print(Text(f"{count} mistake{'s' if count > 1 else ''}", style="bold red"))
+
+
+def _summary(loop: Loop) -> Text:
+    label, retrain = loop.label, loop.retrain
+    lines = [
+        f"{loop.name}: {loop.task}, {loop.model.estimator.rpartition('.')[2]}, decided by {loop.model.metric}",
+        f"each {loop.predict.on} asks; the label is {label.value} over {label.of} with the same "
+        f"{', '.join(label.by)} within {duration_text(label.within_ms)}",
+        f"trained on rows older than {duration_text(label.mature_ms)}, first after {loop.train.first_rows} of them; "
+        f"again on drift of {', '.join(retrain.on) or 'nothing'}"
+        + (f", when rows grew {retrain.grown:g}-fold" if retrain.grown else "")
+        + (f", every {duration_text(retrain.every_ms)}" if retrain.every_ms else "")
+        + (f", after {duration_text(retrain.max_age_ms)}" if retrain.max_age_ms else ""),
+        f"at most {retrain.budget[0]} per {duration_text(retrain.budget[1])}, "
+        f"{duration_text(retrain.cooldown_ms)} apart; one false alarm per {duration_text(loop.drift.false_alarms_ms)}",
+    ]
+    return Text("\n".join(lines) + "\n")
+
+
+def _events(loop: Loop) -> Table:
+    table = Table(box=None, pad_edge=False, title="Events", title_justify="left")
+    for column in ("event", "topic to produce to", "id", "time", "duplicates dropped for"):
+        table.add_column(column, overflow="fold")
+    for name, event in loop.events.items():
+        table.add_row(
+            name,
+            topics.source(loop.name, name),
+            event.id or "digest of the body",
+            event.time,
+            duration_text(event.dedupe_ms),
+        )
+    return table
+
+
+def _features(loop: Loop) -> Table:
+    table = Table(box=None, pad_edge=False, title=f"{len(loop.features.names)} features", title_justify="left")
+    for column in ("features", "of", "by", "as of"):
+        table.add_column(column, overflow="fold")
+    table.add_row(", ".join(loop.features.row), loop.predict.on, "", "the question itself")
+    for group in loop.features.groups:
+        table.add_row(*_group(group))
+    for latest in loop.features.latest:
+        table.add_row(*_latest(latest))
+    return table
+
+
+def _group(group: Group) -> tuple[str, str, str, str]:
+    windows = ", ".join(window.name for window in group.windows)
+    what = ", ".join(f"{name} = {sql}" for name, sql in group.values.items())
+    grain = duration_text(group.grain_ms)
+    return f"{group.name}: {what}", group.of, ", ".join(group.by), f"{windows}, in steps of {grain}"
+
+
+def _latest(latest: Latest) -> tuple[str, str, str, str]:
+    age = duration_text(latest.max_age_ms)
+    return f"{latest.name}: {', '.join(latest.values)}", latest.of, ", ".join(latest.by), f"newest, at most {age} old"
+
+
+def _tell_recorded(console: Console, loop: Loop, folder: Path) -> None:
+    place = files.data_folder(folder)
+    with files.opened(loop, place) as recorded:
+        for name, count in recorded.counts.items():
+            console.print(Text(f"{place}: {count} {name} events"))
