@@ -13,6 +13,7 @@ Number = TypeVar("Number", np.int64, np.float64)
 
 _FIRST_ROWS = 1_024
 _FIRST_KEYS = 64
+_FEW = 64
 
 
 def ranges(starts: Ints, lengths: Ints) -> Ints:
@@ -70,10 +71,10 @@ class Arena:
     def find(self, keys: Ints, at: Ints) -> Ints:
         """Where the first row of each key with this `at` or a later one stands (or would)."""
         self._know(keys)
+        if len(keys) <= _FEW:
+            return self._find_few(keys, at)
         low = self._start[keys]
         high = low + self._length[keys]
-        if len(keys) and bool((keys == keys[0]).all()):
-            return low + self._at[low[0] : high[0]].searchsorted(at)
         open_ = low < high
         while open_.any():
             middle = (low + high) >> 1
@@ -82,6 +83,15 @@ class Arena:
             high = np.where(open_ & ~before, middle, high)
             open_ = low < high
         return low
+
+    def _find_few(self, keys: Ints, at: Ints) -> Ints:
+        """`find` key by key: quicker for the ask of a single row."""
+        found = np.empty(len(keys), np.int64)
+        for key in set(keys.tolist()):
+            start = int(self._start[key])
+            chosen = keys == key
+            found[chosen] = start + self._at[start : start + int(self._length[key])].searchsorted(at[chosen])
+        return found
 
     def take(self, starts: Ints, ends: Ints) -> Found:
         """The rows from `starts` to `ends` (as `find` gives them), range after range."""
@@ -178,13 +188,3 @@ def _moved(array: NDArray[Number], source: Ints, target: Ints, capacity: int) ->
     moved = np.zeros(capacity, array.dtype)
     moved[target] = array[source]
     return moved
-
-
-def joined(parts: Sequence[Found]) -> Found:
-    """Rows of several parts, ordered by position and, of one position, part after part."""
-    if len(parts) == 1:
-        return parts[0]
-    of = np.concatenate([part.of for part in parts])
-    order = np.argsort(of, kind="stable")
-    columns = [np.concatenate(column)[order] for column in zip(*(part.columns for part in parts), strict=True)]
-    return Found(of[order], np.concatenate([part.at for part in parts])[order], columns)

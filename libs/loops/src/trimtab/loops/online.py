@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trimtab.loops.aggregates import SET_SIZE, Objects, distinct_counts
-from trimtab.loops.arena import Arena, Found, joined
+from trimtab.loops.arena import Arena, Found
 from trimtab.loops.errors import LoopsError
 from trimtab.loops.groups import TILE_GRAINS, TileGroup
 from trimtab.loops.partials import Columns, Floats, Ints, Segments
@@ -81,13 +81,13 @@ class OnlineStore:
 
 
 class _GroupStore:
-    """Tiles of one group. Mutable."""
+    """Tiles of one group. Mutable. In its arenas the rows of a key at a level stand under number x levels + level."""
 
     def __init__(self, group: TileGroup) -> None:
         self._group = group
-        levels = _levels(group)
-        self._levels = [Arena(group.plan.width) for _ in range(levels)]
-        self._sets = [[Arena(1) for _ in group.plan.sets] for _ in range(levels)]
+        self._levels = _levels(group)
+        self._rows = Arena(group.plan.width)
+        self._sets = [Arena(1) for _ in group.plan.sets]
         self._numbers: dict[str, int] = {}
         self._free: list[int] = []
         self._codes = Codes()
@@ -98,11 +98,12 @@ class _GroupStore:
 
     @property
     def rows(self) -> int:
-        return self._levels[0].rows
+        numbers = np.fromiter(self._numbers.values(), np.int64, len(self._numbers))
+        return int(self._rows.length(numbers * self._levels).sum())
 
     @property
     def nbytes(self) -> int:
-        return sum(arena.nbytes for arena in (*self._levels, *(one for sets in self._sets for one in sets)))
+        return sum(arena.nbytes for arena in (self._rows, *self._sets))
 
     def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> None:
         numbers = {key: self._number(key) for key, _ in tiles}
@@ -115,8 +116,9 @@ class _GroupStore:
         stacked = stack(self._group, held, self._codes)
         of = stacked.cells // TILE_GRAINS
         at = units[of] * TILE_GRAINS + stacked.cells % TILE_GRAINS
-        _replace(self._levels[0], keys, units, Found(of, at, stacked.columns))
-        for arena, one in zip(self._sets[0], stacked.sets, strict=True):
+        keys = keys * self._levels
+        _replace(self._rows, keys, units, Found(of, at, stacked.columns))
+        for arena, one in zip(self._sets, stacked.sets, strict=True):
             tile = one.cells // TILE_GRAINS
             _replace(
                 arena, keys, units, Found(tile, units[tile] * TILE_GRAINS + one.cells % TILE_GRAINS, [one.members])
@@ -127,17 +129,17 @@ class _GroupStore:
 
     def _climb(self, keys: Ints, units: Ints) -> None:
         """Merges the changed blocks of each level into the rows of the next."""
-        for level in range(1, len(self._levels)):
-            below, above = self._levels[level - 1], self._levels[level]
-            blocks = _blocks(below, keys, units)
+        for _ in range(1, self._levels):
+            above = keys + 1
+            blocks = _blocks(self._rows, keys, units)
             merged = self._merged(blocks, len(keys))
             rows = np.unique(blocks.of)
-            _replace_rows(above, keys, units, Found(rows, units[rows], [column[rows] for column in merged]))
-            for under, over in zip(self._sets[level - 1], self._sets[level], strict=True):
-                members = _blocks(under, keys, units)
+            _replace_rows(self._rows, above, units, Found(rows, units[rows], [column[rows] for column in merged]))
+            for arena in self._sets:
+                members = _blocks(arena, keys, units)
                 united = union(members.of, members.columns[0])
-                _replace_rows(over, keys, units, Found(united.cells, units[united.cells], [united.members]))
-            keys, units = _parents(keys, units)
+                _replace_rows(arena, above, units, Found(united.cells, units[united.cells], [united.members]))
+            keys, units = _parents(above, units)
 
     def _merged(self, rows: Found, count: int) -> Columns:
         return self._group.plan.merge(rows.columns, Segments(rows.of, count))
@@ -151,7 +153,7 @@ class _GroupStore:
 
     def _forget(self, numbers: Mapping[str, int]) -> None:
         """Lets go of keys without rows."""
-        lengths = self._levels[0].length(np.fromiter(numbers.values(), np.int64, len(numbers)))
+        lengths = self._rows.length(np.fromiter(numbers.values(), np.int64, len(numbers)) * self._levels)
         for (key, number), length in zip(numbers.items(), lengths.tolist(), strict=True):
             if length == 0:
                 del self._numbers[key]
@@ -163,12 +165,11 @@ class _GroupStore:
         if len(self._codes.texts) <= max(_FEW_TEXTS, 4 * self.rows * len(text_columns)):
             return
         old, self._codes = self._codes.texts, Codes()
-        used = np.unique(np.concatenate([arena.live(text_columns) for arena in self._levels]))
+        used = np.unique(self._rows.live(text_columns))
         mapping = np.full(len(old), np.nan)
         for code in used.astype(np.int64).tolist():
             mapping[code] = self._codes.code(old[code])
-        for arena in self._levels:
-            arena.map_columns(text_columns, lambda codes: _mapped(codes, mapping))
+        self._rows.map_columns(text_columns, lambda codes: _mapped(codes, mapping))
 
     def finish(self, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         get = self._numbers.get
@@ -182,11 +183,9 @@ class _GroupStore:
             columns = self._newest(asked, starts, ends, at_ms)
             sizes: list[Floats] = []
         else:
-            columns = self._merged(self._gather(self._levels, asked, starts, ends), len(asked))
-            sizes = [
-                _set_sizes(self._gather([level[at] for level in self._sets], asked, starts, ends), len(asked))
-                for at in range(len(self._group.plan.sets))
-            ]
+            spans = _spans(asked, starts, ends, self._levels)
+            columns = self._merged(spans.take(self._rows), len(asked))
+            sizes = [_set_sizes(spans.take(arena), len(asked)) for arena in self._sets]
         shape = (len(keys), len(windows))
         values = self._group.plan.finish(columns, sizes, self._codes.texts)
         null = np.array([key is None for key in keys], dtype=np.bool_)
@@ -197,24 +196,42 @@ class _GroupStore:
 
     def _newest(self, keys: Ints, starts: Ints, ends: Ints, at_ms: Ints) -> Columns:
         """The newest row before each end, where its event is not older than the window."""
-        arena = self._levels[0]
-        first, last = arena.find(keys, starts), arena.find(keys, ends)
+        first, last = self._rows.find(keys, starts), self._rows.find(keys, ends)
         some = last > first
-        _, rows = arena.at_rows(np.where(some, last - 1, 0))
+        _, rows = self._rows.at_rows(np.where(some, last - 1, 0))
         oldest = at_ms - self._group.windows[0].width_ms
         fresh = some & (rows[0] >= oldest)
         return [np.where(fresh, column, np.nan) for column in rows]
 
-    def _gather(self, levels: Sequence[Arena], keys: Ints, starts: Ints, ends: Ints) -> Found:
-        """The rows that make up each window [start, end): grains at its ends, blocks in between."""
-        parts: list[Found] = []
-        for level, arena in enumerate(levels[:-1]):
-            first, last = -(-starts // TILE_GRAINS), ends // TILE_GRAINS
-            inner = first < last
-            head, tail = np.where(inner, first * TILE_GRAINS, ends), np.where(inner, last * TILE_GRAINS, ends)
-            parts += [_between(arena, keys, starts, head, level), _between(arena, keys, tail, ends, level)]
-            starts, ends = np.where(inner, first, 0), np.where(inner, last, 0)
-        return joined([*parts, _between(levels[-1], keys, starts, ends, len(levels) - 1)])
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """The parts that make up windows, `parts` a window: grains at its ends, whole blocks of the levels in between."""
+
+    keys: Ints
+    starts: Ints
+    ends: Ints
+    parts: int
+
+    def take(self, arena: Arena) -> Found:
+        """The rows in them, by position of the window. `at` differs between levels too."""
+        found = _between(arena, self.keys, self.starts, self.ends)
+        part = found.of % self.parts
+        return Found(found.of // self.parts, found.at + part * _LEVELS_APART, found.columns)
+
+
+def _spans(keys: Ints, starts: Ints, ends: Ints, levels: int) -> _Spans:
+    parts: list[tuple[Ints, Ints, Ints]] = []
+    for level in range(levels - 1):
+        first, last = -(-starts // TILE_GRAINS), ends // TILE_GRAINS
+        inner = first < last
+        head, tail = np.where(inner, first * TILE_GRAINS, ends), np.where(inner, last * TILE_GRAINS, ends)
+        at_level = keys * levels + level
+        parts += [(at_level, starts, head), (at_level, tail, ends)]
+        starts, ends = np.where(inner, first, 0), np.where(inner, last, 0)
+    parts.append((keys * levels + levels - 1, starts, ends))
+    stacked = [np.stack(column, axis=1).reshape(-1) for column in zip(*parts, strict=True)]
+    return _Spans(stacked[0], stacked[1], stacked[2], len(parts))
 
 
 def _levels(group: TileGroup) -> int:
@@ -229,11 +246,9 @@ def _levels(group: TileGroup) -> int:
     return levels
 
 
-def _between(arena: Arena, keys: Ints, starts: Ints, ends: Ints, level: int = 0) -> Found:
-    """The rows in spans; `at` is told apart from that of other levels."""
+def _between(arena: Arena, keys: Ints, starts: Ints, ends: Ints) -> Found:
     both = arena.find(np.concatenate([keys, keys]), np.concatenate([starts, ends]))
-    found = arena.take(both[: len(keys)], both[len(keys) :])
-    return Found(found.of, found.at + level * _LEVELS_APART, found.columns) if level else found
+    return arena.take(both[: len(keys)], both[len(keys) :])
 
 
 def _blocks(arena: Arena, keys: Ints, units: Ints) -> Found:
