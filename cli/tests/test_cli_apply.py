@@ -10,6 +10,7 @@ from trimtab.cli.topics import OtherPartitionsError, topic_admin
 from trimtab.contracts import control, topics
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
+from trimtab.runtime.kafka.connection import Connection
 
 NOTE = """\
 { "type": "record", "name": "note", "namespace": "t", "fields": [
@@ -59,16 +60,16 @@ def loop(folder: Path, name: str, within: str = "1d", partitions: int = 2) -> Lo
 
 
 @pytest.mark.kafka
-async def test_an_apply_creates_every_topic_and_then_declares_with_their_ids(kafka: str, tmp_path: Path) -> None:
+async def test_an_apply_creates_every_topic_then_declares_them_by_id(broker: Connection, tmp_path: Path) -> None:
     wanted = loop(tmp_path, "applied")
-    done = await apply(kafka, wanted, 1_000, "somebody")
+    done = await apply(broker, wanted, 1_000, "somebody")
     assert (done.outcome, done.declared.version, done.declared.by) == (Outcome.NEW, 1, "somebody")
-    async with topic_admin(kafka) as admin:
+    async with topic_admin(broker) as admin:
         there = {topic.name: topic.id for topic in await admin.show()}
     specs = topics.of_loop("applied", ["ask", "answer"], 2)
     assert {topic.name: topic.id for topic in done.declared.topics} == {spec.name: there[spec.name] for spec in specs}
     assert {spec.name for spec in topics.control()} <= there.keys()
-    history = (await read_declared(kafka))["applied"]
+    history = (await read_declared(broker))["applied"]
     assert history.current == done.declared
     again = declaration.from_declared(
         history.current.declaration,
@@ -81,11 +82,11 @@ async def test_an_apply_creates_every_topic_and_then_declares_with_their_ids(kaf
 
 
 @pytest.mark.kafka
-async def test_only_a_changed_declaration_is_a_new_version(kafka: str, tmp_path: Path) -> None:
-    await apply(kafka, loop(tmp_path, "versions"), 1, "a")
-    same = await apply(kafka, loop(tmp_path, "versions"), 2, "a")
-    changed = await apply(kafka, loop(tmp_path, "versions", within="2d"), 3, "a")
-    back = await apply(kafka, loop(tmp_path, "versions"), 4, "a")
+async def test_only_a_changed_declaration_is_a_new_version(broker: Connection, tmp_path: Path) -> None:
+    await apply(broker, loop(tmp_path, "versions"), 1, "a")
+    same = await apply(broker, loop(tmp_path, "versions"), 2, "a")
+    changed = await apply(broker, loop(tmp_path, "versions", within="2d"), 3, "a")
+    back = await apply(broker, loop(tmp_path, "versions"), 4, "a")
     assert [(done.outcome, done.declared.version) for done in (same, changed, back)] == [
         (Outcome.UNCHANGED, 1),
         (Outcome.CHANGED, 2),
@@ -94,22 +95,22 @@ async def test_only_a_changed_declaration_is_a_new_version(kafka: str, tmp_path:
 
 
 @pytest.mark.kafka
-async def test_a_number_of_partitions_is_for_ever(kafka: str, tmp_path: Path) -> None:
-    await apply(kafka, loop(tmp_path, "counted"), 1, "a")
+async def test_a_number_of_partitions_is_for_ever(broker: Connection, tmp_path: Path) -> None:
+    await apply(broker, loop(tmp_path, "counted"), 1, "a")
     with pytest.raises(OtherPartitionsError):
-        await apply(kafka, loop(tmp_path, "counted", partitions=3), 2, "a")
+        await apply(broker, loop(tmp_path, "counted", partitions=3), 2, "a")
 
 
 @pytest.mark.kafka
-async def test_topics_made_again_under_a_running_loop_are_refused(kafka: str, tmp_path: Path) -> None:
+async def test_topics_made_again_under_a_running_loop_are_refused(broker: Connection, tmp_path: Path) -> None:
     wanted = loop(tmp_path, "remade")
-    await apply(kafka, wanted, 1, "a")
-    async with topic_admin(kafka) as admin:
+    await apply(broker, wanted, 1, "a")
+    async with topic_admin(broker) as admin:
         await admin.delete([topics.predictions("remade")])
     with pytest.raises(TopicsChangedError, match=r"remade\.predictions"):
-        await apply(kafka, wanted, 2, "a")
-    await write(kafka, "remade", None)
-    assert (await apply(kafka, wanted, 3, "a")).declared.version == 2
+        await apply(broker, wanted, 2, "a")
+    await write(broker, "remade", None)
+    assert (await apply(broker, wanted, 3, "a")).declared.version == 2
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ LOOP, CLUSTER, MODELS, TRY = "Your loop", "The local cluster", "Models and data"
 COMMANDS: Sequence[tuple[str, str, str, str]] = (
     ("apply", "trimtab.cli.loops.commands:apply", "Declare a loop; the services start to work on it at once.", LOOP),
     ("loops", "trimtab.cli.loops.commands:loops", "List the declared loops and what serves them.", LOOP),
+    ("replay", "trimtab.cli.replay.commands:replay", "Play recorded events into a loop, as fast as it follows.", LOOP),
     ("delete", "trimtab.cli.loops.commands:delete", "End a loop and delete its topics.", LOOP),
     ("up", "trimtab.cli.cluster.commands:up", "Start Kafka and the seven services, and keep them running.", CLUSTER),
     ("status", "trimtab.cli.cluster.commands:status", "Show services, lag, events per second and champions.", CLUSTER),

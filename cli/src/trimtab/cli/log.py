@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from trimtab.cli.topics import UnreachableError
+from trimtab.runtime.kafka.connection import Connection
 
 
 class Read(Protocol):
@@ -49,20 +50,20 @@ class Follower:
 
 
 @asynccontextmanager
-async def follower(bootstrap: str, topics: Sequence[str]) -> AsyncIterator[Follower]:
+async def follower(connection: Connection, topics: Sequence[str]) -> AsyncIterator[Follower]:
     """A reader of all partitions of these topics from their start, for a `with`. Raises UnreachableError."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap,
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
         fetch_max_wait_ms=100,
+        **connection.arguments("trimtab-cli"),
     )
     try:
         await consumer.start()
     except KafkaConnectionError as error:
         await consumer.stop()
-        raise UnreachableError(bootstrap, str(error)) from error
+        raise UnreachableError(connection.bootstrap_servers, str(error)) from error
     try:
         assigned = [TopicPartition(topic, number) for topic in topics for number in await _partitions(consumer, topic)]
         consumer.assign(assigned)

@@ -3,14 +3,34 @@
 from pathlib import Path
 
 from platformdirs import user_cache_path
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trimtab.runtime.kafka.connection import Connection, Mechanism, Protocol
 
 
 class KafkaSettings(BaseModel, frozen=True):
     """`bootstrap_servers`: a Kafka of one's own; left out, `trimtab up` starts the embedded one."""
 
     bootstrap_servers: str | None = None
+    security_protocol: Protocol = "PLAINTEXT"
+    sasl_mechanism: Mechanism = "PLAIN"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_file: str | None = None
+
+    def connection(self) -> Connection | None:
+        """How to reach one's own Kafka; None: there is none."""
+        if self.bootstrap_servers is None:
+            return None
+        return Connection(
+            self.bootstrap_servers,
+            self.security_protocol,
+            self.sasl_mechanism,
+            self.username,
+            self.password.get_secret_value() if self.password else None,
+            self.ca_file,
+        )
 
 
 class ClusterSettings(BaseSettings):

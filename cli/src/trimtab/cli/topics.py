@@ -1,29 +1,22 @@
-"""Topics of a cluster: create them, wait until every broker shows them, know them by their id.
-
-aiokafka's own admin client asks for metadata in a version that has no topic ids yet; the request below is version 12
-(https://kafka.apache.org/protocol#The_Messages_Metadata).
-"""
+"""Topics of a cluster: create them, wait until every broker shows them, know them by their id."""
 
 import asyncio
-import uuid
+import base64
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, for_code
-from aiokafka.protocol.abstract import AbstractType
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import Boolean, CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
 from trimtab.cli.errors import ClusterError
+from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.kafka.wire import TopicIdsRequest
 
 VISIBLE_S = 30.0
 EXISTS = 36
 UNKNOWN = 3
-NO_ID = uuid.UUID(int=0)
 
 
 class TopicSpec(Protocol):
@@ -77,97 +70,6 @@ class UnreachableError(ClusterError):
         super().__init__(f"no Kafka answers at {bootstrap}: {reason}. Is it running? `trimtab up` starts one")
 
 
-class Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc]  # aiokafka has no types
-    """16 bytes."""
-
-    @classmethod
-    def encode(cls, value: uuid.UUID) -> bytes:
-        """As the protocol has it."""
-        return value.bytes
-
-    @classmethod
-    def decode(cls, data: BytesIO) -> uuid.UUID:
-        """From the protocol's form."""
-        return uuid.UUID(bytes=data.read(16))
-
-
-class MetadataResponseV12(Response):  # type: ignore[misc]  # aiokafka has no types
-    """Brokers and topics, with topic ids."""
-
-    API_KEY = 3
-    API_VERSION = 12
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "brokers",
-            CompactArray(
-                ("node_id", Int32),
-                ("host", CompactString("utf-8")),
-                ("port", Int32),
-                ("rack", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("cluster_id", CompactString("utf-8")),
-        ("controller_id", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("error_code", Int16),
-                ("name", CompactString("utf-8")),
-                ("topic_id", Uuid),
-                ("is_internal", Boolean),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("error_code", Int16),
-                        ("partition", Int32),
-                        ("leader", Int32),
-                        ("leader_epoch", Int32),
-                        ("replicas", CompactArray(Int32)),
-                        ("isr", CompactArray(Int32)),
-                        ("offline_replicas", CompactArray(Int32)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class MetadataRequestV12(RequestStruct):  # type: ignore[misc]  # aiokafka has no types
-    """For some topics by name, or for all (None)."""
-
-    FLEXIBLE_VERSION = True
-    API_KEY = 3
-    API_VERSION = 12
-    RESPONSE_TYPE = MetadataResponseV12
-    SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields))),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class TopicsRequest(Request[MetadataRequestV12]):  # type: ignore[misc]  # aiokafka has no types
-    """Metadata of these topics; None: of all."""
-
-    API_KEY = 3
-
-    def __init__(self, names: Sequence[str] | None) -> None:
-        self._names = names
-
-    def build(self, request_struct_class: type[MetadataRequestV12]) -> MetadataRequestV12:
-        """The request on the wire."""
-        topics: list[tuple[uuid.UUID, str, dict[int, bytes]]] | None
-        topics = None if self._names is None else [(NO_ID, name, {}) for name in self._names]
-        return request_struct_class(topics, False, False, {})
-
-
 class TopicAdmin:
     """Creates, shows and deletes topics. Made by `topic_admin`."""
 
@@ -193,7 +95,8 @@ class TopicAdmin:
 
     async def show(self, names: Sequence[str] | None = None) -> list[Topic]:
         """The topics that exist, of these names or of all; internal ones of Kafka left out."""
-        return _topics(await self._metadata(names, None))
+        wanted = await self._client.list_topics() if names is None else names
+        return _topics(await self._metadata(wanted, None))
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics with all that is in them; returns when no broker shows them. Others are passed over."""
@@ -233,8 +136,8 @@ class TopicAdmin:
                 raise NotSettledError(remaining, VISIBLE_S)
             await asyncio.sleep(0.05)
 
-    async def _metadata(self, names: Sequence[str] | None, broker: int | None) -> dict[str, Any]:
-        request = TopicsRequest(names)
+    async def _metadata(self, names: Sequence[str], broker: int | None) -> dict[str, Any]:
+        request = TopicIdsRequest(list(names))
         if broker is None:
             response = await self._client._send_request(request)
         else:
@@ -244,14 +147,14 @@ class TopicAdmin:
 
 
 @asynccontextmanager
-async def topic_admin(bootstrap: str) -> AsyncIterator[TopicAdmin]:
+async def topic_admin(connection: Connection) -> AsyncIterator[TopicAdmin]:
     """An admin client for a `with`. Raises UnreachableError."""
-    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=15_000)
+    client = AIOKafkaAdminClient(**connection.arguments("trimtab-cli"))
     try:
         await client.start()
     except KafkaError as error:
         await client.close()
-        raise UnreachableError(bootstrap, str(error)) from error
+        raise UnreachableError(connection.bootstrap_servers, str(error)) from error
     try:
         yield TopicAdmin(client)
     finally:
@@ -261,10 +164,15 @@ async def topic_admin(bootstrap: str) -> AsyncIterator[TopicAdmin]:
 def _topics(metadata: Mapping[str, Any]) -> list[Topic]:
     """Topics whose partitions all have a leader."""
     return [
-        Topic(entry["name"], str(entry["topic_id"]), len(entry["partitions"]))
+        Topic(entry["topic"], _text(entry["topic_id"]), len(entry["partitions"]))
         for entry in metadata["topics"]
         if entry["error_code"] == 0
         and not entry["is_internal"]
         and entry["partitions"]
         and all(partition["leader"] >= 0 for partition in entry["partitions"])
     ]
+
+
+def _text(topic_id: bytes) -> str:
+    """A topic id as Kafka's own tools print it."""
+    return base64.urlsafe_b64encode(topic_id).decode().rstrip("=")

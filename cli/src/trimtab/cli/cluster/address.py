@@ -6,6 +6,7 @@ from trimtab.cli.cluster.programs import SERVICES
 from trimtab.cli.cluster.state import ClusterState, StateFile
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.settings import ClusterSettings
+from trimtab.runtime.kafka.connection import Connection
 
 
 class NoKafkaError(ClusterError):
@@ -19,9 +20,9 @@ class NoKafkaError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Kafka's bootstrap address, and the services' URLs by name (one a replica)."""
+    """How to reach Kafka, and the services' URLs by name (one a replica)."""
 
-    bootstrap: str
+    kafka: Connection
     services: dict[str, list[str]]
 
 
@@ -31,11 +32,11 @@ def find(settings: ClusterSettings) -> Addresses:
     Services that run elsewhere are looked for on this machine at their usual ports, which docker compose publishes.
     """
     local = _local(settings)
-    bootstrap = settings.kafka.bootstrap_servers or (local.bootstrap if local else None)
-    if bootstrap is None:
+    kafka = settings.kafka.connection() or (Connection(local.bootstrap) if local else None)
+    if kafka is None:
         raise NoKafkaError
     usual = {name: [f"http://127.0.0.1:{port}"] for name, port in SERVICES.items()}
-    return Addresses(bootstrap, {name: local.urls(name) for name in SERVICES} if local else usual)
+    return Addresses(kafka, {name: local.urls(name) for name in SERVICES} if local else usual)
 
 
 def _local(settings: ClusterSettings) -> ClusterState | None:

@@ -75,7 +75,7 @@ def up(
     if detach:
         _detached(folder, tracing, replicas or [], console)
         return
-    plan = Plan(folder, settings.kafka.bootstrap_servers, tracing, counts)
+    plan = Plan(folder, settings.kafka.connection(), tracing, counts)
     asyncio.run(_foreground(plan, settings, console))
 
 

@@ -12,21 +12,26 @@ import httpx
 from trimtab.cli.cluster.state import ClusterState, ProcessState
 
 TIMEOUT_S = 1.5
+SCORING = "predictor.score."
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
     """One task of a stage. `lag`: records it is behind. `progress_ms`: event time it has reached; None: unknown yet.
 
-    `read`: records given to its step since the process started.
+    `taken`: records given to its step since the process started. `idle`: nothing to do. `positions`: next offset by
+    input. `reason`: why it failed or stands still.
     """
 
     group: str
     partition: int
     state: str
+    reason: str | None
     lag: int | None
     progress_ms: int | None
-    read: int
+    idle: bool
+    taken: int
+    positions: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,17 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class LoopStatus:
-    """What serves a loop. `champion`: version, None before the first model."""
+    """What serves a loop. `champion`: version, None before the first model. `since_ms`: event time of its deployment.
+
+    `sequence`: of that deployment, 0 before the first. `refused`: deployments that the predictor would not take.
+    """
 
     name: str
-    version: int | None
     champion: int | None
     shadows: Sequence[int]
-    since: str | None
+    since_ms: int | None
+    sequence: int
+    refused: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,21 +100,26 @@ class StatusReader:
         """The state of everything now."""
         asked = self._threads.map(self._tasks, cluster.processes)
         services = [self._service(*pair) for pair in zip(cluster.processes, asked, strict=True)]
-        predictors = cluster.urls("predictor")
-        return Status(cluster, services, self.loops(predictors[0]) if predictors else [])
+        predictor = next((one for one in services if one.process.name == "predictor"), None)
+        return Status(cluster, services, self._loops(predictor) if predictor else [])
 
     def tasks(self, url: str) -> Sequence[TaskStatus]:
         """The tasks that the service at this address runs; none when it does not answer."""
         answer = self._get(f"{url}/status")
         return tasks_of(answer) if answer else ()
 
-    def loops(self, url: str) -> Sequence[LoopStatus]:
-        """What the predictor at this address serves; nothing when it does not answer."""
-        answer = self._get(f"{url}/v1/loops")
-        return loops_of(answer) if answer else ()
+    def loop(self, url: str, name: str) -> LoopStatus | None:
+        """What the predictor at this address serves a loop with; None when it does not."""
+        answer = self._get(f"{url}/v1/loops/{name}/deployment")
+        return loop_of(name, answer) if answer else None
+
+    def _loops(self, predictor: ServiceStatus) -> list[LoopStatus]:
+        names = sorted({task.group.removeprefix(SCORING) for task in predictor.tasks if task.group.startswith(SCORING)})
+        found = [self.loop(predictor.process.url, name) for name in names if predictor.process.url]
+        return [loop for loop in found if loop is not None]
 
     def _service(self, process: ProcessState, tasks: Sequence[TaskStatus]) -> ServiceStatus:
-        return ServiceStatus(process, tasks, self._rate(process, sum(task.read for task in tasks)) if tasks else None)
+        return ServiceStatus(process, tasks, self._rate(process, sum(task.taken for task in tasks)) if tasks else None)
 
     def _rate(self, process: ProcessState, read: int) -> float | None:
         name = f"{process.name}-{process.replica}"
@@ -133,15 +147,23 @@ class StatusReader:
 def tasks_of(answer: Mapping[str, Any]) -> list[TaskStatus]:
     """The tasks in a service's answer to GET /status."""
     return [
-        TaskStatus(stage["group"], task["partition"], task["state"], task["lag"], task["progress_ms"], task["read"])
-        for stage in answer.get("stages", ())
+        TaskStatus(stage["group"], **{name: task[name] for name in _OF_TASK})
+        for stage in answer["stages"]
         for task in stage["tasks"]
     ]
 
 
-def loops_of(answer: Mapping[str, Any]) -> list[LoopStatus]:
-    """The loops in a predictor's answer to GET /v1/loops."""
-    return [
-        LoopStatus(loop["name"], loop["version"], loop["champion"], loop["shadows"], loop["since"])
-        for loop in answer.get("loops", ())
-    ]
+def loop_of(name: str, answer: Mapping[str, Any]) -> LoopStatus:
+    """A predictor's answer to GET /v1/loops/{loop}/deployment."""
+    champion = answer["champion"]
+    return LoopStatus(
+        name=name,
+        champion=None if champion is None else champion["version"],
+        shadows=[model["version"] for model in answer["shadows"]],
+        since_ms=answer["effective_at_ms"],
+        sequence=answer["sequence"] or 0,
+        refused=[f"deployment {refused['sequence']}: {refused['reason']}" for refused in answer["refused"]],
+    )
+
+
+_OF_TASK = tuple(name for name in TaskStatus.__slots__ if name != "group")

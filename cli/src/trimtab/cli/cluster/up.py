@@ -24,6 +24,7 @@ from trimtab.cli.jars.lock import load
 from trimtab.cli.processes import Identity, end, free_port, identity
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
+from trimtab.runtime.kafka.connection import Connection
 
 Report = Callable[[ClusterState], None]
 
@@ -37,10 +38,10 @@ class AlreadyUpError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to bring up. `own_kafka`: an address that is used instead of an embedded broker."""
+    """What to bring up. `own_kafka` is used instead of an embedded broker."""
 
     folder: Path
-    own_kafka: str | None = None
+    own_kafka: Connection | None = None
     tracing: bool = False
     replicas: Mapping[str, int] = field(default_factory=dict)
 
@@ -90,10 +91,11 @@ class LocalCluster:
         raise_open_files()
 
     async def _keep(self, stop: asyncio.Event) -> None:
-        kafka, bootstrap = self._kafka()
+        kafka, connection = self._kafka()
         keys = KeyFiles(self._plan.folder / "keys")
         keys.ensure()
         zipkin = self._zipkin()
+        bootstrap = connection.bootstrap_servers
         cluster = Cluster(self._plan.folder, bootstrap, keys, zipkin.url if zipkin else None)
 
         def changed(processes: Sequence[ProcessState]) -> None:
@@ -115,7 +117,7 @@ class LocalCluster:
                     supervisor.start(kafka)
                     await _first(supervisor.until_ready(kafka), supervisor.failed(), stop.wait())
                 if not stop.is_set():
-                    await _control_topics(bootstrap)
+                    await _control_topics(connection)
                     for program in others:
                         supervisor.start(program)
                     await _first(supervisor.failed(), stop.wait())
@@ -124,13 +126,13 @@ class LocalCluster:
                 if kafka:
                     await supervisor.stop([kafka])
 
-    def _kafka(self) -> tuple[Program | None, str]:
+    def _kafka(self) -> tuple[Program | None, Connection]:
         if self._plan.own_kafka:
             return None, self._plan.own_kafka
         broker = EmbeddedBroker(self._plan.folder, self._jars)
         command = broker.prepare(KAFKA_PORT)
         program = Program("kafka", command.argv, broker.log, env=os.environ, port=command.port, scheme="kafka")
-        return program, command.bootstrap
+        return program, Connection(command.bootstrap)
 
     def _zipkin(self) -> Program | None:
         if not self._plan.tracing:
@@ -166,8 +168,8 @@ class _KafkaOrHttp:
         return await self._http(program)
 
 
-async def _control_topics(bootstrap: str) -> None:
-    async with topic_admin(bootstrap) as admin:
+async def _control_topics(connection: Connection) -> None:
+    async with topic_admin(connection) as admin:
         await admin.ensure(topics.control())
 
 

@@ -50,8 +50,19 @@ def as_json(status: Status) -> str:
     ]
     cluster = status.cluster
     head = {"ready": cluster.is_ready, "kafka": cluster.bootstrap, "embedded": cluster.embedded}
-    loops = [asdict(loop) for loop in status.loops]
+    loops = [_loop(loop) for loop in status.loops]
     return json.dumps({**head, "zipkin": cluster.zipkin, "services": services, "loops": loops}, indent=2)
+
+
+def _loop(loop: LoopStatus) -> dict[str, object]:
+    return {
+        "loop": loop.name,
+        "champion": loop.champion,
+        "shadows": list(loop.shadows),
+        "since": None if loop.since_ms is None else times.text(loop.since_ms),
+        "sequence": loop.sequence,
+        "refused": list(loop.refused),
+    }
 
 
 class Screen:
@@ -117,16 +128,21 @@ def _services(services: Sequence[ServiceStatus]) -> Table:
 def _figures(one: ServiceStatus) -> tuple[str, str, str]:
     lag = "" if one.lag is None else f"{one.lag:,}"
     rate = "" if one.rate is None else f"{one.rate:,.0f}"
-    return lag, rate, "" if one.progress_ms is None else times.text(one.progress_ms)[:16].replace("T", " ")
+    return lag, rate, _minute(one.progress_ms)
 
 
 def _loops(loops: Sequence[LoopStatus]) -> Table:
     grid = Table(box=None, pad_edge=False)
-    for name in ("loop", "version", "champion", "since", "shadows"):
+    for name in ("loop", "champion", "since", "shadows"):
         grid.add_column(name, no_wrap=True)
     for loop in loops:
         champion = "none yet" if loop.champion is None else f"model {loop.champion}"
-        shadows = ", ".join(map(str, loop.shadows))
-        version = "" if loop.version is None else str(loop.version)
-        grid.add_row(loop.name, version, champion, (loop.since or "")[:16].replace("T", " "), shadows)
+        shadows = ", ".join(f"model {version}" for version in loop.shadows)
+        grid.add_row(loop.name, champion, _minute(loop.since_ms), shadows)
+        for refused in loop.refused:
+            grid.add_row("", Text(f"refused {refused}", style="red"))
     return grid
+
+
+def _minute(ms: int | None) -> str:
+    return "" if ms is None else times.text(ms)[:16].replace("T", " ")

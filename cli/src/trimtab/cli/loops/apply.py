@@ -13,6 +13,7 @@ from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.control import DeclaredTopic, LoopDeclared
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
+from trimtab.runtime.kafka.connection import Connection
 
 SOURCE = "cli.apply"
 
@@ -68,13 +69,13 @@ def declare(loop: Loop, history: History, found: Sequence[Topic], at_ms: int, by
     )
 
 
-async def apply(bootstrap: str, loop: Loop, at_ms: int, by: str) -> Applied:
+async def apply(connection: Connection, loop: Loop, at_ms: int, by: str) -> Applied:
     """Create the loop's topics, wait until every broker shows them, declare the loop. The same again changes nothing.
 
     Raises OtherPartitionsError, TopicsChangedError, UnreachableError.
     """
-    history = (await read_declared(bootstrap)).get(loop.name, NEVER)
-    async with topic_admin(bootstrap) as admin:
+    history = (await read_declared(connection)).get(loop.name, NEVER)
+    async with topic_admin(connection) as admin:
         await admin.ensure(topics.control())
         found = await admin.ensure(topics.of_loop(loop.name, list(loop.events), loop.partitions))
     event = declare(loop, history, found, at_ms, by)
@@ -82,11 +83,11 @@ async def apply(bootstrap: str, loop: Loop, at_ms: int, by: str) -> Applied:
         return Applied(Outcome.UNCHANGED, history.current)
     if event is None:
         raise AssertionError("a loop that is not declared gives an event")
-    await write(bootstrap, loop.name, event)
+    await write(connection, loop.name, event)
     return Applied(Outcome.CHANGED if history.current else Outcome.NEW, event)
 
 
-async def write(bootstrap: str, loop: str, event: LoopDeclared | None) -> None:
+async def write(connection: Connection, loop: str, event: LoopDeclared | None) -> None:
     """Write `loop.declared`; None: the end of the loop. Returns when all replicas have it."""
     headers = None
     value = None
@@ -94,7 +95,7 @@ async def write(bootstrap: str, loop: str, event: LoopDeclared | None) -> None:
         ce_id = f"{loop}-{event.version}"
         headers = list(envelope.headers(ce_id, topics.LOOP_DECLARED, SOURCE, event.at_ms))
         value = control.encode(event)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
+    producer = AIOKafkaProducer(enable_idempotence=True, **connection.arguments("trimtab-cli"))
     await producer.start()
     try:
         await producer.send_and_wait(topics.LOOP_DECLARED, value, key=loop.encode(), headers=headers)

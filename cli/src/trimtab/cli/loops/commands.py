@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -42,20 +43,20 @@ def apply(
     nothing. `trimtab plan` says beforehand what would change.
     """
     loop = declaration.load(folder)
-    bootstrap = find(ClusterSettings()).bootstrap
-    done = asyncio.run(declare_loop(bootstrap, loop, int(time.time() * 1000), getpass.getuser()))
+    kafka = find(ClusterSettings()).kafka
+    done = asyncio.run(declare_loop(kafka, loop, int(time.time() * 1000), getpass.getuser()))
     print(_told(done))
     if done.outcome is not Outcome.UNCHANGED:
         sources = ", ".join(topics.source(loop.name, event) for event in loop.events)
-        print(f"produce its events to {sources} at {bootstrap}")
+        print(f"produce its events to {sources} at {kafka.bootstrap_servers}")
         print(f"read its predictions from {topics.predictions(loop.name)}")
 
 
 def loops(as_json: Annotated[bool, typer.Option("--json", help="As JSON for scripts.")] = False) -> None:
     """List the declared loops, their version and what serves them."""
     addresses = find(ClusterSettings())
-    found = {name: each for name, each in asyncio.run(read_declared(addresses.bootstrap)).items() if each.current}
-    champions = _champions(addresses)
+    found = {name: each for name, each in asyncio.run(read_declared(addresses.kafka)).items() if each.current}
+    champions = _champions(addresses, list(found))
     if as_json:
         print(json.dumps([_entry(name, each, champions) for name, each in sorted(found.items())], indent=2))
         return
@@ -79,7 +80,7 @@ def delete(
 ) -> None:
     """End a loop and delete its topics, with every event and prediction in them. Control events and models stay."""
     addresses = find(ClusterSettings())
-    histories = asyncio.run(read_declared(addresses.bootstrap))
+    histories = asyncio.run(read_declared(addresses.kafka))
     history = histories.get(loop, NEVER)
     if not history.versions:
         raise NoLoopError(loop, sorted(name for name, each in histories.items() if each.current))
@@ -91,11 +92,11 @@ def delete(
 
 async def _end(addresses: Addresses, loop: str, history: History, keep_topics: bool) -> None:
     if history.current is not None:
-        await write(addresses.bootstrap, loop, None)
+        await write(addresses.kafka, loop, None)
     if keep_topics:
         return
     await asyncio.to_thread(_until_left, addresses, loop)
-    async with topic_admin(addresses.bootstrap) as admin:
+    async with topic_admin(addresses.kafka) as admin:
         there = [topic.name for topic in await admin.show() if topic.name.startswith(f"{loop}.")]
         await admin.delete(sorted(set(there) & {topic.name for each in history.versions for topic in each.topics}))
 
@@ -111,9 +112,10 @@ def _until_left(addresses: Addresses, loop: str) -> None:
             time.sleep(0.2)
 
 
-def _champions(addresses: Addresses) -> dict[str, int | None]:
+def _champions(addresses: Addresses, loops: Sequence[str]) -> dict[str, int | None]:
     with StatusReader() as reader:
-        return {loop.name: loop.champion for url in addresses.services["predictor"] for loop in reader.loops(url)}
+        asked = {name: reader.loop(url, name) for name in loops for url in addresses.services["predictor"][:1]}
+    return {name: loop.champion for name, loop in asked.items() if loop is not None}
 
 
 def _told(done: Applied) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from trimtab.cli.log import Read, follower
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
+from trimtab.runtime.kafka.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def fold(records: Sequence[Read]) -> dict[str, History]:
     return found
 
 
-async def read_declared(bootstrap: str) -> Mapping[str, History]:
+async def read_declared(connection: Connection) -> Mapping[str, History]:
     """The histories of all loops of a cluster. Raises UnreachableError."""
-    async with follower(bootstrap, [topics.LOOP_DECLARED]) as reader:
+    async with follower(connection, [topics.LOOP_DECLARED]) as reader:
         return fold(await reader.catch_up())

@@ -1,0 +1,69 @@
+"""How far a replay may go: at most `lead` of event time beyond the slowest service, and not while a retrain is open.
+
+Pure. A snapshot of the services is taken first, the control plane is read to its end afterwards. So whatever followed
+from events up to the snapshot's progress is in the log when it is read; and when the deciders' positions in the
+snapshot cover all of that, everything that follows from it is there too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trimtab.cli.replay.watch import DECIDERS, Watched, inputs_of
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What all services say at one moment.
+
+    `progress_ms`: the event time that every stage of the loop has reached; None: some stage is not running, or knows
+    none yet. `read`: (stage, topic, partition) → next offset, of work that is committed. `sequence`: the oldest
+    deployment that a predictor serves by. `running`: whether all tasks run. `idle`: whether all wait for events.
+    `refused`: deployments that a predictor would not take, and why.
+    """
+
+    progress_ms: int | None
+    read: Mapping[tuple[str, str, int], int]
+    sequence: int
+    running: bool
+    idle: bool
+    refused: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Up to which event time events may be sent; `why` not further."""
+
+    until_ms: int
+    why: str
+
+
+def covers(snapshot: Snapshot, watched: Watched) -> bool:
+    """Whether the deciders have read every control event that was found."""
+    return all(
+        snapshot.read.get((decider, topic, partition), 0) > offset
+        for decider in DECIDERS
+        for (topic, partition), offset in watched.last.items()
+        if topic in inputs_of(decider)
+    )
+
+
+def allowance(before: Allowance, snapshot: Snapshot, watched: Watched, lead_ms: int) -> Allowance:
+    """What may be sent now; never less than before."""
+    if watched.open:
+        return Allowance(before.until_ms, "a retrain is open")
+    if not snapshot.running:
+        return Allowance(before.until_ms, "services are starting")
+    if not covers(snapshot, watched):
+        return Allowance(before.until_ms, "decisions are due")
+    if snapshot.sequence < watched.sequence:
+        return Allowance(before.until_ms, "the predictor loads a model")
+    if snapshot.progress_ms is None:
+        return Allowance(before.until_ms, "services are behind")
+    return Allowance(max(before.until_ms, snapshot.progress_ms + lead_ms), "services are behind")
+
+
+def is_done(snapshot: Snapshot, watched: Watched, last_ms: int) -> bool:
+    """Whether everything up to `last_ms` has been worked off, and nothing is about to follow from it."""
+    reached = snapshot.running and snapshot.idle and snapshot.progress_ms is not None
+    caught_up = covers(snapshot, watched) and snapshot.sequence >= watched.sequence and not watched.open
+    return reached and caught_up and (snapshot.progress_ms or 0) >= last_ms

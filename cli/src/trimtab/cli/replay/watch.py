@@ -1,0 +1,76 @@
+"""What the control plane says about a loop: open retrains, the deployment, and who has read how far. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from trimtab.cli.log import Read
+from trimtab.contracts import control, topics
+from trimtab.contracts.control import DeploymentChanged, ModelRegistered, RetrainRequested, TrainingFailed
+from trimtab.contracts.specs import TopicTemplate
+
+DECIDERS = ("retrain-controller.decide", "registry.fold")
+"""Stages that turn control events into others; until they have read everything, more may follow from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The control plane as far as it was read.
+
+    `open`: requests without an end, request id → whether only the deployment is missing. `sequence`: of the newest
+    deployment. `last`: newest offset by (topic, partition).
+    """
+
+    open: Mapping[str, bool]
+    sequence: int
+    last: Mapping[tuple[str, int], int]
+
+
+NOTHING = Watched({}, 0, {})
+
+
+def watched_topics() -> list[str]:
+    """The control topics that the deciders read or write."""
+    names = {template.topic for template in topics.TEMPLATES.values() if _is_decided(template)}
+    return sorted(names - {topics.LOOP_DECLARED, topics.SCHEMAS})
+
+
+def inputs_of(decider: str) -> frozenset[str]:
+    """The watched topics that this decider reads."""
+    reading = {template.topic for template in topics.TEMPLATES.values() if decider in template.readers}
+    return frozenset(reading) & frozenset(watched_topics())
+
+
+def fold(state: Watched, records: Iterable[Read], loop: str) -> Watched:
+    """The state after these records, which are in their partitions' order."""
+    for record in records:
+        last = {**state.last, (record.topic, record.partition): record.offset}
+        state = replace(state, last=last)
+        if record.value is not None and record.key == loop.encode():
+            state = _after(state, control.decode(record.topic, record.value))
+    return state
+
+
+def _after(state: Watched, event: object) -> Watched:
+    match event:
+        case RetrainRequested(request_id=request):
+            return replace(state, open={**state.open, request: state.open.get(request, False)})
+        case TrainingFailed(request_id=request):
+            return _closed(state, request)
+        case ModelRegistered(request_id=request, verdict="failed"):
+            return _closed(state, request)
+        case ModelRegistered(request_id=request) if request in state.open:
+            return replace(state, open={**state.open, request: True})
+        case DeploymentChanged(request_id=request, sequence=sequence):
+            newer = replace(state, sequence=max(state.sequence, sequence))
+            return newer if request is None else _closed(newer, request)
+        case _:
+            return state
+
+
+def _closed(state: Watched, request: str) -> Watched:
+    return replace(state, open={name: waits for name, waits in state.open.items() if name != request})
+
+
+def _is_decided(template: TopicTemplate) -> bool:
+    parties = {*template.readers, *template.writers}
+    return template.plane == "control" and template.per == "all" and bool(parties & set(DECIDERS))
