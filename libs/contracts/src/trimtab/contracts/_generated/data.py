@@ -5,6 +5,15 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 
+class Texts(msgspec.Struct, frozen=True, kw_only=True):
+    """texts one after the other"""
+
+    text: str
+    """all of them"""
+    lengths: bytes
+    """characters of each, int32 little-endian; -1: null"""
+
+
 class VersionClasses(msgspec.Struct, frozen=True, kw_only=True):
     """class names of a version"""
 
@@ -14,17 +23,8 @@ class VersionClasses(msgspec.Struct, frozen=True, kw_only=True):
     """in the order of its probabilities"""
 
 
-class Tip(msgspec.Struct, frozen=True, kw_only=True):
-    """a sampled record of this batch, from which a trace may lead on"""
-
-    at_ms: int
-    """its event time"""
-    traceparent: str
-    """its W3C trace context"""
-
-
 class Joinable(msgspec.Struct, frozen=True, kw_only=True):
-    """Asks and label events of one partition of label.by values, slim: one index a row in ask_* and in label_*."""
+    """Asks and label events of one partition of label.by values, slim. ask_*: one value an ask, label_*: one an event, in equal order. bytes are packed numbers, little-endian."""
 
     task: str
     """the task that wrote it"""
@@ -32,42 +32,42 @@ class Joinable(msgspec.Struct, frozen=True, kw_only=True):
     """of the predictions topic, the same for all asks here"""
     width: int
     """scores a prediction: 1, or the number of classes"""
-    ask_key: Sequence[str]
+    ask_key: Texts
     """keys of predictions"""
-    ask_by: Sequence[str]
-    """values of label.by, parted by U+001F; empty where they are the key itself"""
-    ask_at_ms: Sequence[int]
-    """event times of the asks"""
-    ask_offset: Sequence[int]
-    """offsets of the predictions"""
-    ask_version: Sequence[int]
-    """model versions; 0 without a model"""
-    ask_score: Sequence[float]
-    """width scores a prediction; NaN without a model"""
-    shadow_ask: Sequence[int]
-    """index of the ask that a shadow's score belongs to"""
-    shadow_version: Sequence[int]
-    """its version"""
-    shadow_score: Sequence[float]
-    """width scores a shadow"""
+    ask_by: Texts | None = None
+    """values of label.by, parted by U+001F; null where they are the keys themselves"""
+    ask_at_ms: bytes
+    """int64: event times of the asks"""
+    ask_offset: bytes
+    """int64: offsets of the predictions"""
+    ask_version: bytes
+    """int32: model versions; 0 without a model"""
+    ask_score: bytes
+    """float64: width scores a prediction; NaN without a model"""
+    shadow_ask: bytes
+    """int32: index of the ask that a shadow's scores belong to, ascending"""
+    shadow_version: bytes
+    """int32: its version"""
+    shadow_score: bytes
+    """float64: width scores a shadow"""
     classes: Sequence[VersionClasses]
     """multiclass: the classes of each version here; else empty"""
-    label_by: Sequence[str]
+    label_by: Texts
     """values of label.by, parted by U+001F"""
-    label_at_ms: Sequence[int]
-    """event times of the label events"""
-    label_id: Sequence[int]
-    """first 8 bytes of the digest of the event's id: a correction has the same"""
-    label_number: Sequence[float]
-    """arguments of the label's aggregates that are numbers, row by row; NaN: null"""
-    label_text: Sequence[str | None]
-    """arguments that are text, row by row"""
-    source_ms: Sequence[int]
-    """starts of buckets of the whole loop's label events, the same for all partitions"""
-    source_count: Sequence[int]
-    """label events that this task saw in the bucket"""
-    tip: Tip | None = None
-    """a sampled record of this batch"""
+    label_at_ms: bytes
+    """int64: event times of the label events"""
+    label_id: bytes
+    """int64: the first 8 bytes of the digest of the event's id: a correction has the same"""
+    label_number: bytes
+    """float64: arguments of the label's aggregates that are numbers, event by event; NaN: null"""
+    label_text: Texts | None = None
+    """arguments that are texts, event by event; null where there are none"""
+    source_ms: bytes
+    """int64: starts of buckets of the whole loop's label events, the same for all partitions"""
+    source_count: bytes
+    """int64: label events that this task saw in the bucket"""
+    tip_at_ms: int | None = None
+    """event time of the sampled record whose trace the header traceparent carries on"""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,30 +194,18 @@ class SeenDeployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts and exact sums by bucket of event time, model version, signal and bin: one row an index. Rows with equal keys add, in any order."""
+    """Counts and exact sums by bucket of event time, model version, signal and bin. Rows with equal keys add, in any order."""
 
     task: str
     """the task that wrote it, as monitor.route.flights-0"""
     names: Sequence[str]
     """names of the signals in this batch"""
-    seen_ms: Sequence[int]
-    """start of the bucket in which it became known"""
-    asked_ms: Sequence[int]
-    """start of the bucket in which the prediction was asked"""
-    version: Sequence[int]
-    """model version; 0 without a model"""
-    signal: Sequence[int]
-    """index into names"""
-    bin: Sequence[int]
-    """magnitude of the units: units x 2^(8 bin - 24); for positive and negative the bin of the score"""
-    count: Sequence[int]
-    """rows; negative where a revision takes one back"""
-    units: Sequence[int]
-    """their sum in units of the bin"""
+    rows: bytes
+    """count (uint32), then seven columns: seen_ms (start of the bucket in which it became known), asked_ms (start of the bucket in which the prediction was asked), version (0 without a model), signal (index into names), bin, count (negative where a revision takes rows back), units (the sum: units x 2^(8 bin - 24)). A column is a byte (0, 1, 2, 3: uint8, uint16, uint32, int64), its minimum (int64), and its values less the minimum; int64 values as they are. All little-endian"""
     deployments: Sequence[SeenDeployment]
     """deployments that made predictions in this batch"""
-    tip: Tip | None = None
-    """a sampled record of this batch"""
+    tip_at_ms: int | None = None
+    """event time of the sampled record whose trace the header traceparent carries on"""
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):

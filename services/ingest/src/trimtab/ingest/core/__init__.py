@@ -1,0 +1,1 @@
+"""What ingest decides: which events keep their contract, and which are copies. Pure, on columns."""

@@ -1,0 +1,71 @@
+"""Users' bytes as rows: plain JSON, single-object Avro, or a Confluent frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from trimtab.contracts.errors import CodecError, UnencodableError, UnknownFingerprintError, UnknownSchemaIdError
+from trimtab.ingest.core.contract import Contract, Row
+from trimtab.ingest.core.diagnosis import diagnose
+from trimtab.ingest.core.verdicts import Refusal, Rejected
+
+_AVRO = (b"\xc3", b"\x00")
+"""First bytes of the single-object encoding and of the Confluent frame; no JSON begins with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """What could be read of a batch: `rows`, from the values at `indexes`; and what could not."""
+
+    indexes: Sequence[int]
+    rows: Sequence[Row]
+    refused: Sequence[Rejected]
+
+
+def read(contract: Contract, values: Sequence[bytes | None]) -> Readable:
+    """Every value as a row, or refused."""
+    decode, row = contract.decoder.decode, msgspec.structs.astuple
+    check = _unchecked if contract.encoder.flat else _fitting
+    rows: list[Row] = []
+    refused: list[Rejected] = []
+    for index, value in enumerate(values):
+        try:
+            one = row(decode(value)) if value and value[:1] not in _AVRO else _read_avro(contract, value)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            one = diagnose(contract, value or b"")
+        one = check(contract, one)
+        if isinstance(one, Refusal):
+            refused.append(Rejected(index, one))
+        else:
+            rows.append(one)
+    lost = {one.index for one in refused}
+    indexes = [index for index in range(len(values)) if index not in lost] if lost else range(len(values))
+    return Readable(indexes, rows, refused)
+
+
+def _unchecked(_: Contract, row: Row | Refusal) -> Row | Refusal:
+    return row
+
+
+def _read_avro(contract: Contract, value: bytes | None) -> Row | Refusal:
+    if not value:
+        return Refusal("format", "expected JSON or Avro, got an empty record")
+    try:
+        decoded = contract.reader.decode(value)
+    except (UnknownFingerprintError, UnknownSchemaIdError) as error:
+        return Refusal("schema_id", str(error))
+    except CodecError as error:
+        return Refusal("format", f"expected JSON or Avro: {error}")
+    return tuple([decoded[field.name] for field in contract.fields])
+
+
+def _fitting(contract: Contract, row: Row | Refusal) -> Row | Refusal:
+    """Nested fields are checked by Avro's own writer, a row at a time."""
+    if isinstance(row, Refusal):
+        return row
+    try:
+        contract.encoder.check(row)
+    except UnencodableError as error:
+        return Refusal("schema", error.reason)
+    return row
