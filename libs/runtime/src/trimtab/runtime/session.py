@@ -60,7 +60,11 @@ class Opened:
 
 
 class Session:
-    """Runs the step of one open task. Mutable; ends with the first exception, nothing of which was committed."""
+    """Runs the step of one open task. Mutable; ends with the first exception, nothing of which was committed.
+
+    `settled_ms`, `settled`: progress and positions whose outputs are all committed. Who reads the log after asking for
+    them finds everything that follows from them.
+    """
 
     def __init__(self, stage: Stage, partition: int, opened: Opened, around: Surroundings) -> None:
         self._stage, self._partition, self._opened, self._around = stage, partition, opened, around
@@ -81,6 +85,8 @@ class Session:
         self.refusal: RefusalError | None = None
         self.committed = 0
         self.taken = 0
+        self.settled_ms = self._stepped_ms
+        self.settled = self._placed
 
     def wake(self) -> None:
         """Records have come, or the session is to close."""
@@ -132,6 +138,10 @@ class Session:
         return min(self._intake.wakes_s(), flush_s)
 
     async def _turn(self) -> None:
+        await self._work()
+        self.settled_ms, self.settled = self._stepped_ms, self._positions()
+
+    async def _work(self) -> None:
         now_s = self._loop.time()
         self._intake.expire(now_s)
         records = self._intake.take(self._stage.max_batch, now_s, self._around.now_ms())

@@ -33,7 +33,10 @@ State = Literal["opening", "restoring", "waiting", "running", "failed", "stopped
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
-    """How a task is. `reason`: why it failed or stands still. `progress_ms` None: unknown yet."""
+    """How a task is. `reason`: why it failed or stands still. `progress_ms` None: unknown yet.
+
+    All that follows from `progress_ms` and `positions` is committed.
+    """
 
     partition: int
     state: State
@@ -141,15 +144,16 @@ class Task:
     def status(self) -> TaskStatus:
         """How it is now."""
         session, opened = self._session, self._opened
-        at_ms, idle = opened.progress.now() if opened is not None else (UNKNOWN_MS, False)
+        at_ms = session.settled_ms if session is not None else UNKNOWN_MS
+        positions = session.settled if session is not None else {t: box.position for t, box in self.inboxes.items()}
         return TaskStatus(
             partition=self.partition,
             state=self._state,
             reason=self._reason,
-            positions={topic: box.position for topic, box in self.inboxes.items()},
+            positions=positions,
             lag=sum(box.lag for box in self.inboxes.values()),
             progress_ms=None if at_ms == UNKNOWN_MS else at_ms,
-            idle=idle,
+            idle=opened is not None and opened.progress.now()[1],
             taken=self._taken + (session.taken if session is not None else 0),
             transactions=self._committed + (session.committed if session is not None else 0),
             restarts=self._restarts,
