@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
@@ -63,7 +64,7 @@ def with_times(flights: pl.DataFrame, zones: Mapping[str, str]) -> pl.DataFrame:
             "dest",
             pl.col("sched_dep_time").cast(pl.String).str.zfill(4),
         ),
-        scheduled_at=_clock_utc(pl.date("year", "month", "day"), pl.col("sched_dep_time"), NEW_YORK),
+        scheduled_at=_clock_utc(pl.date("year", "month", "day"), pl.col("sched_dep_time"), NEW_YORK, "earliest"),
         zone=pl.col("dest").replace_strict(zones),
     ).with_columns(landed_at=pl.col("scheduled_at") + pl.duration(minutes=pl.col("dep_delay") + pl.col("air_time")))
     by_zone = [_arrived(part, str(part["zone"][0])) for part in named.partition_by("zone")]
@@ -72,22 +73,26 @@ def with_times(flights: pl.DataFrame, zones: Mapping[str, str]) -> pl.DataFrame:
 
 def _arrived(flights: pl.DataFrame, zone: str) -> pl.DataFrame:
     landed = pl.col("landed_at").dt.convert_time_zone(zone)
-    same_day = _clock_utc(landed.dt.date(), pl.col("arr_time"), zone)
-    next_day = _clock_utc(landed.dt.date() + pl.duration(days=1), pl.col("arr_time"), zone)
-    at_gate = pl.when(same_day >= pl.col("landed_at")).then(same_day).otherwise(next_day)
+    next_day = landed.dt.date() + pl.duration(days=1)
+    clocks = (
+        _clock_utc(landed.dt.date(), pl.col("arr_time"), zone, "earliest"),
+        _clock_utc(landed.dt.date(), pl.col("arr_time"), zone, "latest"),
+        _clock_utc(next_day, pl.col("arr_time"), zone, "earliest"),
+    )
+    at_gate = pl.coalesce(pl.when(clock >= pl.col("landed_at")).then(clock) for clock in clocks)
     known = pl.col("arr_delay").is_not_null() & (at_gate - pl.col("landed_at") <= TAXI)
     return flights.with_columns(arrived_at=pl.when(known).then(at_gate))
 
 
-def _clock_utc(date: pl.Expr, clock: pl.Expr, zone: str) -> pl.Expr:
-    """A local clock written HHMM on a date as UTC.
+def _clock_utc(date: pl.Expr, clock: pl.Expr, zone: str, twice: Literal["earliest", "latest"]) -> pl.Expr:
+    """A local clock written HHMM on a date as UTC. `twice`: which of the two, where the clocks go back.
 
-    An hour that a change of the clocks repeats is the later one; one that it skips is moved on by an hour.
+    A clock that is skipped, where they go forward, is taken an hour later.
     """
     minutes = (clock // 100 * 60 + clock % 100) % (24 * 60)
     local = date.cast(pl.Datetime("ms")) + pl.duration(minutes=minutes)
-    exact = local.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
-    skipped = (local + pl.duration(hours=1)).dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
+    exact = local.dt.replace_time_zone(zone, ambiguous=twice, non_existent="null")
+    skipped = (local + pl.duration(hours=1)).dt.replace_time_zone(zone, ambiguous=twice, non_existent="null")
     return pl.coalesce(exact, skipped).dt.convert_time_zone("UTC")
 
 
