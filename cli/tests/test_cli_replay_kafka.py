@@ -106,14 +106,15 @@ class FakeServices:
         return Snapshot(progress_ms, read, self.sequence, True, not feeding, self.refused)
 
 
+class KilledError(Exception):
+    """The end of a process."""
+
+
 async def play(
     broker: Connection, score: Score, recorded: Recorded, services: FakeServices, stop_ms: int = 2**62
 ) -> int:
     """Play; returns the last acknowledged time. Stops like a killed process after `stop_ms`."""
     kept = score.span.after_ms
-
-    class Killed(Exception):
-        pass
 
     def keep(at_ms: int) -> None:
         nonlocal kept

@@ -1,7 +1,6 @@
-"""How the cluster is: asks every service for its state, and compares with the last time it asked."""
+"""How the cluster is: asks every service for its state."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -19,8 +18,8 @@ SCORING = "predictor.score."
 class TaskStatus:
     """One task of a stage. `lag`: records it is behind. `progress_ms`: event time it has reached; None: unknown yet.
 
-    `taken`: records given to its step since the process started. `idle`: nothing to do. `positions`: next offset by
-    input. `reason`: why it failed or stands still.
+    `records`: given to its step since the process started. `idle`: nothing is on its way to it. `positions`: next
+    offset by input. `reason`: why it failed or stands still. All that follows from progress and positions is committed.
     """
 
     group: str
@@ -30,17 +29,23 @@ class TaskStatus:
     lag: int | None
     progress_ms: int | None
     idle: bool
-    taken: int
+    events_per_s: float
+    records: int
     positions: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """A process with what it says of itself; `rate`: records a second since the last look."""
+    """A process with what it says of itself. `reasons`: why it is not ready."""
 
     process: ProcessState
     tasks: Sequence[TaskStatus] = ()
-    rate: float | None = None
+    reasons: Sequence[str] = ()
+
+    @property
+    def rate(self) -> float | None:
+        """Records a second that its tasks take, in all."""
+        return sum(task.events_per_s for task in self.tasks) if self.tasks else None
 
     @property
     def lag(self) -> int | None:
@@ -81,11 +86,9 @@ class Status:
 class StatusReader:
     """Asks services over HTTP, all at once. Use it in a `with`."""
 
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._now_s = now_s
+    def __init__(self) -> None:
         self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
         self._threads = ThreadPoolExecutor(8)
-        self._last: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -98,8 +101,7 @@ class StatusReader:
 
     def read(self, cluster: ClusterState) -> Status:
         """The state of everything now."""
-        asked = self._threads.map(self._tasks, cluster.processes)
-        services = [self._service(*pair) for pair in zip(cluster.processes, asked, strict=True)]
+        services = list(self._threads.map(self._service, cluster.processes))
         predictor = next((one for one in services if one.process.name == "predictor"), None)
         return Status(cluster, services, self._loops(predictor) if predictor else [])
 
@@ -118,20 +120,11 @@ class StatusReader:
         found = [self.loop(predictor.process.url, name) for name in names if predictor.process.url]
         return [loop for loop in found if loop is not None]
 
-    def _service(self, process: ProcessState, tasks: Sequence[TaskStatus]) -> ServiceStatus:
-        return ServiceStatus(process, tasks, self._rate(process, sum(task.taken for task in tasks)) if tasks else None)
-
-    def _rate(self, process: ProcessState, read: int) -> float | None:
-        name = f"{process.name}-{process.replica}"
-        now_s = self._now_s()
-        before_s, before = self._last.get(name, (now_s, read))
-        self._last[name] = (now_s, read)
-        return (read - before) / (now_s - before_s) if now_s > before_s and read >= before else None
-
-    def _tasks(self, process: ProcessState) -> Sequence[TaskStatus]:
+    def _service(self, process: ProcessState) -> ServiceStatus:
         if process.who is None or process.url is None or not process.url.startswith("http:"):
-            return ()
-        return self.tasks(process.url)
+            return ServiceStatus(process)
+        answer = self._get(f"{process.url}/status")
+        return ServiceStatus(process, tasks_of(answer), answer["reasons"]) if answer else ServiceStatus(process)
 
     def _get(self, url: str) -> Mapping[str, Any] | None:
         try:

@@ -23,6 +23,9 @@ REFRESH_S = 1.0
 def table(status: Status) -> RenderableType:
     """Services, loops and addresses."""
     parts: list[RenderableType] = [_services(status.services)]
+    parts += [
+        Text(f"{one.process.name}: {reason}", style="yellow") for one in status.services for reason in one.reasons[:3]
+    ]
     if status.loops:
         parts.append(_loops(status.loops))
     addresses = f"Kafka {status.cluster.bootstrap}"
@@ -40,6 +43,7 @@ def as_json(status: Status) -> str:
             "state": one.process.phase,
             "url": one.process.url,
             "pid": one.process.who.pid if one.process.who else None,
+            "reasons": list(one.reasons),
             "restarts": one.process.restarts,
             "lag": one.lag,
             "events_per_second": None if one.rate is None else round(one.rate, 1),

@@ -8,7 +8,7 @@ snapshot cover all of that, everything that follows from it is there too.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.cli.replay.watch import DECIDERS, Watched, inputs_of
+from trimtab.cli.replay.watch import Watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,8 @@ class Allowance:
 
 
 def covers(snapshot: Snapshot, watched: Watched) -> bool:
-    """Whether the deciders have read every control event that was found."""
-    return all(
-        snapshot.read.get((decider, topic, partition), 0) > offset
-        for decider in DECIDERS
-        for (topic, partition), offset in watched.last.items()
-        if topic in inputs_of(decider)
-    )
+    """Whether the deciders have read every control event that was found in the topics that they read."""
+    return all(offset > watched.last.get((topic, part), -1) for (_, topic, part), offset in snapshot.read.items())
 
 
 def allowance(before: Allowance, snapshot: Snapshot, watched: Watched, lead_ms: int) -> Allowance:

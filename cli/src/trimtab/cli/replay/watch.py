@@ -34,12 +34,6 @@ def watched_topics() -> list[str]:
     return sorted(names - {topics.LOOP_DECLARED, topics.SCHEMAS})
 
 
-def inputs_of(decider: str) -> frozenset[str]:
-    """The watched topics that this decider reads."""
-    reading = {template.topic for template in topics.TEMPLATES.values() if decider in template.readers}
-    return frozenset(reading) & frozenset(watched_topics())
-
-
 def fold(state: Watched, records: Iterable[Read], loop: str) -> Watched:
     """The state after these records, which are in their partitions' order."""
     for record in records:
