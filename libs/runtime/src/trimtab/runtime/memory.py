@@ -66,6 +66,12 @@ class MemoryBus:
         self._topics[topic] = _Topic(info, [[] for _ in range(partitions)], [0] * partitions)
         return info
 
+    def remove(self, topic: str) -> None:
+        """Delete a topic with everything in it."""
+        del self._topics[topic]
+        for group in self._groups.values():
+            group.offsets = {part: offset for part, offset in group.offsets.items() if part.topic != topic}
+
     def delete_before(self, part: Part, offset: int) -> None:
         """Drop a partition's oldest records, as retention does."""
         topic = self._topic(part.topic)
@@ -97,6 +103,7 @@ class MemoryBus:
     async def consumer(self, membership: Membership) -> "MemoryConsumer":
         """Join a group; its members share the tasks anew."""
         group = self._groups.setdefault(membership.group, _Group(membership.partitions))
+        group.partitions = membership.partitions
         consumer = MemoryConsumer(self, membership, f"{len(group.members)}-{self._made}")
         self._made += 1
         group.members[consumer.name] = consumer

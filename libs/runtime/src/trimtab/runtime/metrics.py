@@ -50,7 +50,7 @@ class Metrics:
     """The metrics of one process; each appears once it has been recorded."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         self._registry = CollectorRegistry()
         self._known: dict[str, Counter | Gauge | Histogram] = {}
         ProcessCollector(registry=self._registry)

@@ -65,3 +65,16 @@ class RuntimeSettings(BaseSettings):
     otlp: EndpointSettings = EndpointSettings()
     zipkin: EndpointSettings = EndpointSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class StoreSettings(Part):
+    """Where blobs are kept, for the services that keep some: file:///… or s3://bucket/prefix."""
+
+    url: str = ""
+
+
+class SigningSettings(Part):
+    """PEM files: the key a service signs with, the public keys it trusts. Only those that a service uses are read."""
+
+    private_key_file: Path = Path()
+    public_key_file: Path = Path()

@@ -39,9 +39,12 @@ class Output:
 class View(Protocol):
     """A broadcast input: every partition, from the start, in no consumer group; shared by all tasks of a process."""
 
-    topic: str
-    clock: Literal["marks", "none"]
-    writers: Mapping[str, int]
+    @property
+    def topic(self) -> str: ...
+    @property
+    def clock(self) -> Literal["marks", "none"]: ...
+    @property
+    def writers(self) -> Mapping[str, int]: ...
 
     def apply(self, records: Sequence[Read]) -> None:
         """Fold records into the view, in partition order. Marks do not arrive here."""
@@ -113,7 +116,7 @@ Tables = Mapping[str, Table[Any, Any]]
 class Step(Protocol):
     """A pure function of (tables, batch): it changes nothing but its tables and says what else should happen."""
 
-    def __call__(self, partition: int, tables: Tables, batch: Batch) -> Result: ...
+    def __call__(self, partition: int, tables: Tables, batch: Batch, /) -> Result: ...
 
 
 async def no_effects(_: Effect) -> Any:

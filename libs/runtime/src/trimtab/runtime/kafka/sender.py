@@ -18,6 +18,8 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 
 BETWEEN_S = 0.001
 """Wait while the broker writes the last transaction's markers; aiokafka's own 20 ms make 25 ms of each transaction."""
+_TIMED_OUT = kafka_errors.RequestTimedOutError.errno
+_NOT_AVAILABLE = kafka_errors.GroupCoordinatorNotAvailableError.errno
 
 
 class RequestLostError(kafka_errors.ProducerFenced):
@@ -28,7 +30,13 @@ class RequestLostError(kafka_errors.ProducerFenced):
 
 
 class _Strict(aio.BaseHandler):
-    """What the four requests of a transaction have in common: an unclear answer is final."""
+    """What the four requests of a transaction have in common: an unclear answer is final.
+
+    `unclear`: a time-out within the broker, which may still do what it was asked. The coordinator of transactions also
+    says CoordinatorNotAvailable for one.
+    """
+
+    unclear = frozenset({_TIMED_OUT, _NOT_AVAILABLE})
 
     async def do(self, node_id: int) -> bool:
         """Send once; True when done, False when the broker refused for the moment."""
@@ -37,7 +45,7 @@ class _Strict(aio.BaseHandler):
             response = await self._sender.client.send(node_id, request, group=ConnectionGroup.COORDINATION)
         except kafka_errors.KafkaError as error:
             raise RequestLostError(type(request).__name__) from error
-        if _unclear(response):
+        if any(code in self.unclear for code in _codes(response)):
             raise RequestLostError(type(request).__name__)
         backoff_s = self.handle_response(response)
         if backoff_s is not None:
@@ -54,7 +62,7 @@ class _AddOffsets(_Strict, aio.AddOffsetsToTxnHandler):
 
 
 class _CommitOffsets(_Strict, aio.TxnOffsetCommitHandler):
-    pass
+    unclear = frozenset({_TIMED_OUT})
 
 
 class _End(_Strict, aio.EndTxnHandler):
@@ -66,9 +74,20 @@ class StrictSender(aio.Sender):
 
     _requesting: "asyncio.Task[Any] | None" = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._producing: set[asyncio.Task[Any]] = set()
+
     def _maybe_do_transactional_request(self) -> "asyncio.Task[Any] | None":
         self._requesting = super()._maybe_do_transactional_request()
         return self._requesting
+
+    async def _send_produce_req(self, node_id: int, batches: Mapping[TopicPartition, Any]) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._producing.add(task)
+            task.add_done_callback(self._producing.discard)
+        await super()._send_produce_req(node_id, batches)
 
     async def _do_add_partitions_to_txn(self, tps: Set[TopicPartition]) -> bool:
         return await _AddPartitions(self, tps).do(await self._transaction_coordinator())
@@ -93,17 +112,18 @@ class StrictSender(aio.Sender):
 
     async def stop_now(self) -> None:
         """End without waiting for answers; what was under way may or may not take effect."""
-        if self._requesting is not None:
-            self._requesting.cancel()
-        if self._sender_task is not None:
-            self._sender_task.cancel()
-            await asyncio.wait([self._sender_task], timeout=1.0)
+        running = [task for task in (self._sender_task, self._requesting, *self._producing) if task is not None]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=1.0)
+        for task in running:
+            if task.done() and not task.cancelled():
+                task.exception()
 
 
-def _unclear(response: Any) -> bool:
-    """A time-out within the broker: it may still do what it was asked (CoordinatorNotAvailable stands for one too)."""
-    codes = {kafka_errors.RequestTimedOutError.errno, kafka_errors.GroupCoordinatorNotAvailableError.errno}
+def _codes(response: Any) -> list[int]:
     single = getattr(response, "error_code", None)
     if single is not None:
-        return single in codes
-    return any(code in codes for _, partitions in response.errors for _, code in partitions)
+        return [single]
+    return [code for _, partitions in response.errors for _, code in partitions]
