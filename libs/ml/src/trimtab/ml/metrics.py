@@ -1,8 +1,8 @@
 """Metrics, in numpy.
 
 Every metric that can decide is a ratio of sums over rows, so that it can be summed per block of time and resampled by
-blocks: log_loss, brier, mae, accuracy (sum of the rows' losses, rows); rmse (sum of squares, rows; then the root); auc
-(pairs in the right order, pairs; counted within each block, so that it says how well rows of one day are ordered).
+blocks: log_loss, brier, mae, mse, accuracy (sum of the rows' losses, rows); rmse (sum of squares, rows; then the root);
+auc (pairs in the right order, pairs; counted within each block, so that it says how well rows of one day are ordered).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from trimtab.ml.errors import MetricNotForTaskError
 from trimtab.ml.scoring import Scores, Task
 
-Metric = Literal["log_loss", "brier", "auc", "accuracy", "rmse", "mae"]
+Metric = Literal["log_loss", "brier", "auc", "accuracy", "mse", "rmse", "mae"]
 Blocks = NDArray[np.int64]
 Parts = NDArray[np.float64]
 
 FOR_TASK: Mapping[Task, tuple[Metric, ...]] = {
     "binary": ("log_loss", "brier", "auc", "accuracy"),
     "multiclass": ("log_loss", "brier", "accuracy"),
-    "regression": ("rmse", "mae"),
+    "regression": ("mae", "mse", "rmse"),
 }
 """The metrics that can decide, by task."""
 
@@ -66,6 +66,25 @@ def _class_losses(metric: Metric, labels: NDArray[np.intp], scores: Scores) -> N
     if metric == "log_loss":
         return _surprise(hit)
     return np.asarray(np.square(scores).sum(axis=1) - 2.0 * hit + 1.0)
+
+
+def expected_losses(metric: Metric, scores: Scores) -> NDArray[np.float64]:
+    """[n] the row losses that probabilities themselves expect, if they come true: Σ p(class)·loss(class).
+
+    Accuracy: the expected error. NaN where a score promises nothing: values (regression), and `auc`.
+
+    >>> expected_losses("brier", np.array([0.5, 0.9])).round(2).tolist()
+    [0.25, 0.09]
+    """
+    if metric not in ("log_loss", "brier", "accuracy"):
+        return np.full(len(scores), np.nan)
+    of_classes = np.column_stack([1.0 - scores, scores]) if scores.ndim == 1 else scores
+    if metric == "accuracy":
+        return np.asarray(1.0 - of_classes.max(axis=1))
+    if metric == "log_loss":
+        return np.asarray((of_classes * _surprise(of_classes)).sum(axis=1))
+    spread = 1.0 - np.square(of_classes).sum(axis=1)
+    return np.asarray(spread / 2.0 if scores.ndim == 1 else spread)
 
 
 def _surprise(hit: Scores) -> Scores:
