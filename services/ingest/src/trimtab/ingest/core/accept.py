@@ -84,13 +84,14 @@ def accept(contract: Contract, arrived: Arrived, clock: Clock | None) -> Judged:
 
 
 def _dated(contract: Contract, found: Readable, rejected: list[Rejected]) -> _Candidates:
-    """The rows with an id and an event time."""
+    """The rows with an id and an event time, and nested values that fit."""
     columns = physical(contract.fields, found.rows)
     times_ms, untimed = event_times(contract, columns[contract.time])
     ids = [None] * len(found.rows) if contract.id is None else _texts(columns[contract.id])
     candidates = _Candidates(found.indexes, columns, times_ms, ids)
     nameless = {position: _NO_ID for position, id_ in enumerate(ids) if id_ == b""} if b"" in ids else {}
-    bad = nameless | untimed
+    unfit = {position: Refusal("schema", reason) for position, reason in contract.encoder.unfit(columns).items()}
+    bad = nameless | untimed | unfit
     for position, refusal in bad.items():
         at_ms = None if position in untimed else times_ms[position]
         rejected.append(Rejected(found.indexes[position], refusal, ids[position] or None, at_ms))

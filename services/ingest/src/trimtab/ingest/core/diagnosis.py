@@ -57,7 +57,7 @@ def _value(field: Field, event: Mapping[str, Any]) -> Any:
 
 
 def _unknown(name: str, known: set[str], event: Mapping[str, Any]) -> str:
-    near = nearest(name, sorted(known - set(event)) or sorted(known))
+    near = nearest(name, sorted(known - set(event))) or nearest(name, sorted(known))
     meant = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
     return f"{name}: there is no such field; {meant}"
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.contracts.codec import MARKER, AvroCodec
+from trimtab.contracts.errors import UnencodableError
 from trimtab.ingest.core.fields import Field
 
 _VARINT_BYTES = 10
@@ -34,12 +35,18 @@ class Encoder:
         self._names = [field.name for field in fields]
         self.flat = all(field.kind != "nested" for field in fields)
 
-    def check(self, row: Sequence[Any]) -> None:
-        """Raises UnencodableError where a row does not fit the schema."""
-        self._codec.encode(dict(zip(self._names, row, strict=True)))
+    def unfit(self, columns: Sequence[Values]) -> dict[int, str]:
+        """Position → reason of the rows that only Avro's own writer can check, and that it refuses."""
+        found: dict[int, str] = {}
+        for position, row in enumerate(() if self.flat else zip(*columns, strict=True)):
+            try:
+                self._codec.encode(dict(zip(self._names, row, strict=True)))
+            except UnencodableError as error:
+                found[position] = error.reason
+        return found
 
     def encode(self, columns: Sequence[Values]) -> list[bytes]:
-        """One body a row, from columns of physical values. Raises UnencodableError, for nested fields only."""
+        """One body a row, from columns of physical values. Raises UnencodableError for rows that `unfit` names."""
         if not self.flat:
             rows = zip(*columns, strict=True)
             return [self._codec.encode(dict(zip(self._names, row, strict=True))) for row in rows]

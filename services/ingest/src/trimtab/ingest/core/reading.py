@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from trimtab.contracts.errors import CodecError, UnencodableError, UnknownFingerprintError, UnknownSchemaIdError
+from trimtab.contracts.errors import CodecError, UnknownFingerprintError, UnknownSchemaIdError
 from trimtab.ingest.core.contract import Contract, Row
 from trimtab.ingest.core.diagnosis import diagnose
 from trimtab.ingest.core.verdicts import Refusal, Rejected
@@ -26,7 +26,6 @@ class Readable:
 def read(contract: Contract, values: Sequence[bytes | None]) -> Readable:
     """Every value as a row, or refused."""
     decode, row = contract.decoder.decode, msgspec.structs.astuple
-    check = _unchecked if contract.encoder.flat else _fitting
     rows: list[Row] = []
     refused: list[Rejected] = []
     for index, value in enumerate(values):
@@ -34,7 +33,6 @@ def read(contract: Contract, values: Sequence[bytes | None]) -> Readable:
             one = row(decode(value)) if value and value[:1] not in _AVRO else _read_avro(contract, value)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             one = diagnose(contract, value or b"")
-        one = check(contract, one)
         if isinstance(one, Refusal):
             refused.append(Rejected(index, one))
         else:
@@ -42,10 +40,6 @@ def read(contract: Contract, values: Sequence[bytes | None]) -> Readable:
     lost = {one.index for one in refused}
     indexes = [index for index in range(len(values)) if index not in lost] if lost else range(len(values))
     return Readable(indexes, rows, refused)
-
-
-def _unchecked(_: Contract, row: Row | Refusal) -> Row | Refusal:
-    return row
 
 
 def _read_avro(contract: Contract, value: bytes | None) -> Row | Refusal:
@@ -58,14 +52,3 @@ def _read_avro(contract: Contract, value: bytes | None) -> Row | Refusal:
     except CodecError as error:
         return Refusal("format", f"expected JSON or Avro: {error}")
     return tuple([decoded[field.name] for field in contract.fields])
-
-
-def _fitting(contract: Contract, row: Row | Refusal) -> Row | Refusal:
-    """Nested fields are checked by Avro's own writer, a row at a time."""
-    if isinstance(row, Refusal):
-        return row
-    try:
-        contract.encoder.check(row)
-    except UnencodableError as error:
-        return Refusal("schema", error.reason)
-    return row
