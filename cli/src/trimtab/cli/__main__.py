@@ -16,6 +16,9 @@ from trimtab.cli.lazy import LazyCommand
 LOOP, CLUSTER, MODELS, TRY = "Your loop", "The local cluster", "Models and data", "See it work"
 
 COMMANDS: Sequence[tuple[str, str, str, str]] = (
+    ("init", "trimtab.cli.init:init", "Draft a loop from a sample of its events.", LOOP),
+    ("check", "trimtab.cli.check:check", "Read a declaration: what it means, or what is wrong with it.", LOOP),
+    ("plan", "trimtab.cli.plan:plan", "Show what an apply would change.", LOOP),
     ("apply", "trimtab.cli.loops.commands:apply", "Declare a loop; the services start to work on it at once.", LOOP),
     ("loops", "trimtab.cli.loops.commands:loops", "List the declared loops and what serves them.", LOOP),
     ("replay", "trimtab.cli.replay.commands:replay", "Play recorded events into a loop, as fast as it follows.", LOOP),

@@ -1,5 +1,6 @@
 """`trimtab check`: read a declaration, and say what it means or what is wrong with it."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.cli.findings import cluster_findings
+from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import topics
 from trimtab.loops import declaration, files
 from trimtab.loops.declaration.quantities import duration_text
@@ -15,13 +18,17 @@ from trimtab.loops.errors import DeclarationError, Problem
 from trimtab.loops.model import Group, Latest, Loop
 from trimtab.ml import estimators
 from trimtab.ml.errors import EstimatorNotAllowedError, EstimatorParameterError
+from trimtab.runtime.kafka.connection import Connection
 
 
 def check(
     folder: Annotated[Path, typer.Argument(help="The folder that holds loop.toml and the Avro schemas beside it.")],
     events: Annotated[bool, typer.Option("--events", help="Also read the recorded events beside it.")] = False,
 ) -> None:
-    """Read a declaration: every mistake with its file, line, key and what would be right, else what it means."""
+    """Read a declaration: every mistake with its file, line, key and what would be right, else what it means.
+
+    With a Kafka of your own (TRIMTAB_KAFKA__BOOTSTRAP_SERVERS) also its settings that break or weaken a promise.
+    """
     console = Console()
     try:
         loop = checked(folder)
@@ -34,6 +41,9 @@ def check(
     if events:
         _tell_recorded(console, loop, folder)
     console.print(Text(f"{folder / declaration.FILE} is right", style="green"))
+    kafka = ClusterSettings().kafka.connection()
+    if kafka is not None and _tell_cluster(console, kafka, loop):
+        raise typer.Exit(1)
 
 
 def checked(folder: Path) -> Loop:
@@ -130,3 +140,14 @@ def _tell_recorded(console: Console, loop: Loop, folder: Path) -> None:
     with files.opened(loop, place) as recorded:
         for name, count in recorded.counts.items():
             console.print(Text(f"{place}: {count} {name} events"))
+
+
+def _tell_cluster(console: Console, kafka: Connection, loop: Loop) -> bool:
+    """Whether settings of one's own Kafka break a promise; those that only weaken one are told too."""
+    specs = [*topics.control(), *topics.of_loop(loop.name, list(loop.events), loop.partitions)]
+    found = asyncio.run(cluster_findings(kafka, specs))
+    for finding in found:
+        console.print(Text(str(finding), style="red" if finding.breaks else "yellow"), soft_wrap=True)
+    if not found:
+        console.print(Text(f"the Kafka at {kafka.bootstrap_servers} keeps every promise", style="green"))
+    return any(finding.breaks for finding in found)

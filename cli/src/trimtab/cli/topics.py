@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
 from trimtab.cli.errors import ClusterError
@@ -106,6 +107,21 @@ class TopicAdmin:
             if code not in (0, UNKNOWN):
                 raise TopicRefusedError("delete", name, for_code(code).__name__)
         await self._until_gone(names)
+
+    async def brokers(self) -> list[str]:
+        """The ids of all brokers."""
+        return [str(broker["node_id"]) for broker in (await self._metadata([], None))["brokers"]]
+
+    async def configs(self, kind: ConfigResourceType, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """The settings of brokers or topics, defaults included; secret ones are left out."""
+        if not names:
+            return {}
+        answers = await self._client.describe_configs([ConfigResource(kind, name) for name in names])
+        found: dict[str, dict[str, str]] = {}
+        for answer in answers:
+            for _, _, _, name, entries in (tuple(resource)[:5] for resource in answer.resources):
+                found[name] = {entry[0]: entry[1] for entry in entries if entry[1] is not None}
+        return found
 
     async def _create(self, specs: Sequence[TopicSpec], replication: int) -> None:
         wanted = [NewTopic(spec.name, spec.partitions, replication, {}, dict(spec.config)) for spec in specs]

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from trimtab.cli.report.data import Contender
 from trimtab.loops.model import Task
 from trimtab.ml import metrics
+from trimtab.ml.metrics import Metric
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
-SHOWN: Mapping[Task, tuple[str, ...]] = {
+SHOWN: Mapping[Task, tuple[Metric, ...]] = {
     "binary": ("log_loss", "auc"),
     "multiclass": ("log_loss", "accuracy"),
     "regression": ("rmse", "mae"),
@@ -45,9 +46,10 @@ def contender(
     )
 
 
-def measure(metric: str, labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
-    """One metric by its name."""
-    return float(metrics.measure(metric, labels, scores))
+def measure(metric: Metric, labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+    """One metric by its name, over all rows."""
+    found = metrics.parts(metric, labels, scores, np.zeros(len(labels), dtype=np.int64))
+    return float(metrics.value(metric, found.sum(axis=0)))
 
 
 def within_day(at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float | None:
@@ -61,7 +63,7 @@ def within_day(at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: ND
 
 
 def by_week(
-    metric: str, at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]
+    metric: Metric, at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]
 ) -> Iterator[tuple[int, float]]:
     """(middle of the week, value) for each week with enough rows of more than one kind."""
     weeks = at_ms // WEEK_MS

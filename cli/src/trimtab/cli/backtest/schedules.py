@@ -1,12 +1,12 @@
 """Policies without decisions: the first model kept, one model kept from a date on, a refit on schedule."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.cli.backtest.rows import History
+from trimtab.cli.backtest.rows import FOREVER_MS, History
 from trimtab.ml import packaging, training
 from trimtab.ml.scoring import Scorer
 
@@ -47,7 +47,7 @@ def kept(
         package = packaging.package(fitted, rows)
         fits.append((at_ms, len(rows)))
         start = int(np.searchsorted(history.asks.at_ms, at_ms + history.loop.train.fit_time_ms))
-        served = replace(history.asks.take(slice(start, None)))
+        served = history.asks.between(at_ms + history.loop.train.fit_time_ms, FOREVER_MS)
         scores[start:] = Scorer.load(package.format, package.blob).score(served)
         told(at_ms)
     return Kept(scores, tuple(fits))

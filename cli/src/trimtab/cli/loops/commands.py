@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from trimtab.cli.check import checked
 from trimtab.cli.cluster.address import Addresses, find
 from trimtab.cli.cluster.status import StatusReader
 from trimtab.cli.errors import ClusterError
@@ -21,7 +22,6 @@ from trimtab.cli.loops.declared import NEVER, History, read_declared
 from trimtab.cli.settings import ClusterSettings
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import times, topics
-from trimtab.loops import declaration
 
 LEAVE_S = 30.0
 
@@ -42,7 +42,7 @@ def apply(
     A changed declaration becomes a new version that services follow without a restart; the same one again changes
     nothing. `trimtab plan` says beforehand what would change.
     """
-    loop = declaration.load(folder)
+    loop = checked(folder)
     kafka = find(ClusterSettings()).kafka
     done = asyncio.run(declare_loop(kafka, loop, int(time.time() * 1000), getpass.getuser()))
     print(_told(done))

@@ -1,0 +1,129 @@
+"""`trimtab demo`."""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from trimtab.cli.cluster.address import find
+from trimtab.cli.demo import made
+from trimtab.cli.demo.collect import collect
+from trimtab.cli.demo.memory import PeakMemory
+from trimtab.cli.demo.summary import summary, told
+from trimtab.cli.demo.worth import worth
+from trimtab.cli.errors import ClusterError
+from trimtab.cli.report.data import Report
+from trimtab.cli.report.page import page
+from trimtab.cli.settings import ClusterSettings
+from trimtab.loops import declaration
+from trimtab.loops.files import event_files
+from trimtab.loops.model import Loop
+
+DATA_DIR = "TRIMTAB_DATA_DIR"
+Run = Mapping[str, str]
+
+
+class DemoError(ClusterError):
+    """A step of the demo failed."""
+
+    def __init__(self, command: Sequence[str], code: int) -> None:
+        super().__init__(f"`trimtab {' '.join(command)}` ended with code {code}; `trimtab logs` says what happened")
+
+
+class NoExampleError(ClusterError):
+    """The example is not there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} holds no loop.toml: run the demo from a checkout, or name the example's folder")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="The example's folder.")] = Path("examples/flights"),
+    until: Annotated[str | None, typer.Option("--to", help="Play only up to this time (RFC 3339).")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running when it is done.")] = False,
+) -> None:
+    """Play a year of real flights through a cluster of its own, and report what the closed loop was worth.
+
+    Starts Kafka and the seven services in `.trimtab/demo`, declares the loop, plays the recorded events in event-time
+    order, then reads the topics and writes `report.html` and `summary.json` there. Nothing is staged: change the
+    declaration or the data, and other results come out.
+    """
+    began_s = time.monotonic()
+    console = Console()
+    if not (folder / declaration.FILE).is_file():
+        raise NoExampleError(folder)
+    place = (ClusterSettings().data_dir / "demo").absolute()
+    os.environ[DATA_DIR] = str(place)
+    loop = declaration.load(folder)
+    data = prepared(folder, loop, place.parent / f"data-{loop.name}", console)
+    shutil.rmtree(place, ignore_errors=True)
+    console.rule(f"[bold]{loop.name}")
+    with cluster(keep), PeakMemory() as memory:
+        step("apply", str(folder))
+        step("replay", loop.name, "--data", str(data), *(["--to", until] if until else []))
+        report = results(loop, data, until, console)
+    figures = summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb)
+    (place / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (place / "report.html").write_text(page(report))
+    told(report, figures, place, console)
+
+
+def prepared(folder: Path, loop: Loop, data: Path, console: Console) -> Path:
+    """The example's recorded events; made by its own prepare.py at the first time."""
+    if not all(event_files(data, name) for name in loop.events) if data.is_dir() else True:
+        with console.status("preparing the recorded events"):
+            subprocess.run([sys.executable, str(folder / "prepare.py"), str(data)], check=True)
+    return data
+
+
+@contextmanager
+def cluster(keep: bool) -> Iterator[None]:
+    """A cluster that is up while this is open."""
+    step("up", "--detach")
+    try:
+        yield
+    finally:
+        if not keep:
+            step("down")
+
+
+def step(*command: str) -> None:
+    """Run a `trimtab` command as a person would. Raises DemoError."""
+    done = subprocess.run([sys.executable, "-m", "trimtab.cli", *command], check=False)
+    if done.returncode:
+        raise DemoError(command, done.returncode)
+
+
+def results(loop: Loop, data: Path, until: str | None, console: Console) -> Report:
+    """Read the topics and compare with what else could have been done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TextColumn("{task.fields[said]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        reading = progress.add_task("reading the topics", said="")
+        seen = 0
+
+        def read(count: int) -> None:
+            nonlocal seen
+            seen += count
+            progress.update(reading, said=f"{seen:,} records")
+
+        bootstrap = find(ClusterSettings()).kafka.bootstrap_servers
+        collected = asyncio.run(collect(bootstrap, loop, read))
+        fitting = progress.add_task("what else could have been done", said="")
+        contenders = worth(loop, collected, lambda text: progress.update(fitting, said=text))
+        return made.report(loop, collected, contenders, made.sent(loop, data, until))
