@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import IntegrityError
 from trimtab.store.errors import BadDatabaseUrlError
-from trimtab.store.sql import create_sql_engine, unit_of_work
+from trimtab.store.sql import create_sql_engine, reading, unit_of_work
 
 
 @pytest.fixture
@@ -60,6 +60,15 @@ def test_writers_queue_instead_of_failing(engine: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(40)))
     assert rows(engine, "parent") == 40
+
+
+def test_readers_do_not_wait_for_a_writer(engine: Engine) -> None:
+    with unit_of_work(engine) as writer:
+        writer.execute(text("INSERT INTO parent VALUES (1)"))
+        with reading(engine) as reader:
+            assert reader.execute(text("SELECT count(*) FROM parent")).scalar_one() == 0
+    with reading(engine) as reader:
+        assert reader.execute(text("SELECT count(*) FROM parent")).scalar_one() == 1
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "sqlite://", "sqlite:///:memory:", "mysql://host/db"])

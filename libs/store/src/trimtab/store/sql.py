@@ -14,6 +14,8 @@ from trimtab.store.errors import BadDatabaseUrlError
 
 BUSY_MS = 10_000
 """How long a SQLite writer waits for another one."""
+READING = "trimtab_reading"
+"""Execution option of connections that only read."""
 
 
 def create_sql_engine(url: str) -> Engine:
@@ -42,6 +44,13 @@ def unit_of_work(engine: Engine) -> Iterator[Session]:
         yield session
 
 
+@contextmanager
+def reading(engine: Engine) -> Iterator[Session]:
+    """A session that only reads; on SQLite it does not wait for writers, nor they for it."""
+    with Session(engine.execution_options(**{READING: True})) as session:
+        yield session
+
+
 def _sqlite(url: str, database: str | None) -> Engine:
     if not database or database == ":memory:":
         raise BadDatabaseUrlError(url, "a database in memory is another one for every connection")
@@ -60,4 +69,5 @@ def _on_connect(connection: SqliteConnection, _record: Any) -> None:
 
 
 def _on_begin(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    only_reads = connection.get_execution_options().get(READING)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,152 @@
+"""HTTP: reads of the projection, commands into the log, models by digest."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Query, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from trimtab.contracts.control import RegistryCommand
+from trimtab.registry.answers import CommandFacts, DeploymentFacts, LoopSummary, Page, VersionDetail, VersionSummary
+from trimtab.registry.desk import Desk
+from trimtab.registry.queries import Queries
+from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.store.blobs import Blobs
+from trimtab.store.errors import BadDigestError, BlobMissingError, StoreError
+
+Limit = Annotated[int, Query(ge=1, le=500, description="how many at most")]
+Number = Annotated[int | None, Query(ge=1, description="the last page's `next`")]
+Text = Annotated[str | None, Query(min_length=1, max_length=200, description="the last page's `next`")]
+VersionNumber = Annotated[int, Path(ge=1)]
+
+
+class CommandBody(BaseModel):
+    """A command. `command_id`: makes a repeated call the same command; left out: a new one each time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["promote", "rollback", "retire_shadow"]
+    version: Annotated[int | None, Field(ge=1)] = None
+    by: Annotated[str, Field(min_length=1, max_length=200)]
+    note: Annotated[str | None, Field(max_length=2000)] = None
+    command_id: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the API works with. `now_ms` and `new_id` are for commands that bring no id or time of their own."""
+
+    queries: Queries
+    desk: Desk
+    blobs: Blobs
+    now_ms: Callable[[], int]
+    new_id: Callable[[], str]
+
+
+def create_router(deps: Deps) -> APIRouter:
+    """All routes of the registry."""
+    router = APIRouter(prefix="/v1")
+    _add_lists(router, deps.queries)
+    _add_commands(router, deps)
+    _add_blobs(router, deps)
+    return router
+
+
+def _add_lists(router: APIRouter, queries: Queries) -> None:
+    @router.get("/loops")
+    def loops(limit: Limit = 50, after: Text = None) -> Page[LoopSummary]:
+        return queries.loops(limit, after)
+
+    @router.get("/loops/{loop}/versions")
+    def versions(loop: str, limit: Limit = 50, after: Number = None) -> Page[VersionSummary]:
+        _require_loop(queries, loop)
+        return queries.versions(loop, limit, after)
+
+    @router.get("/loops/{loop}/versions/{version}")
+    def version(loop: str, version: VersionNumber) -> VersionDetail:
+        found = queries.version(loop, version)
+        if found is None:
+            raise HTTPException(
+                404, f"loop {loop!r} has no version {version}; GET /v1/loops/{loop}/versions lists them"
+            )
+        return found
+
+    @router.get("/loops/{loop}/deployments")
+    def deployments(loop: str, limit: Limit = 50, after: Number = None) -> Page[DeploymentFacts]:
+        _require_loop(queries, loop)
+        return queries.deployments(loop, limit, after)
+
+
+def _add_commands(router: APIRouter, deps: Deps) -> None:
+    @router.post("/loops/{loop}/commands", responses={202: {"model": CommandFacts}, 409: {"model": CommandFacts}})
+    async def command(loop: str, body: CommandBody, response: Response) -> CommandFacts:
+        """200: done. 409: refused, with the reason. 202: recorded, not decided yet; ask for it by its id."""
+        await asyncio.to_thread(_require_loop, deps.queries, loop)
+        wish = RegistryCommand(
+            loop=loop,
+            at_ms=deps.now_ms(),
+            command_id=body.command_id or deps.new_id(),
+            kind=body.kind,
+            version=body.version,
+            by=body.by,
+            note=body.note,
+        )
+        try:
+            answer = await deps.desk.settle(wish)
+        except (EdgeBusyError, EdgeSilentError) as error:
+            raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+        if answer is None:
+            response.status_code = 202
+            return _undecided(wish)
+        response.status_code = 409 if answer.outcome == "refused" else 200
+        return answer
+
+    @router.get("/loops/{loop}/commands")
+    def commands(loop: str, limit: Limit = 50, after: Text = None) -> Page[CommandFacts]:
+        _require_loop(deps.queries, loop)
+        return deps.queries.commands(loop, limit, after)
+
+    @router.get("/loops/{loop}/commands/{command_id}")
+    def one_command(loop: str, command_id: str) -> CommandFacts:
+        found = deps.queries.command(loop, command_id)
+        if found is None:
+            raise HTTPException(404, f"loop {loop!r} has no command {command_id!r} (yet)")
+        return found
+
+
+def _add_blobs(router: APIRouter, deps: Deps) -> None:
+    @router.get("/blobs/{digest}", response_class=Response)
+    def blob(digest: str) -> Response:
+        """The bytes of a model, verified, by the digest that its version names."""
+        if not deps.queries.is_model(digest):
+            raise HTTPException(404, f"no version has a model {digest!r}")
+        try:
+            data = deps.blobs.get(digest)
+        except (BadDigestError, BlobMissingError) as error:
+            raise HTTPException(404, str(error)) from error
+        except StoreError as error:
+            raise HTTPException(503, str(error)) from error
+        headers = {"ETag": f'"{digest}"', "Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+def _require_loop(queries: Queries, loop: str) -> None:
+    if not queries.has_loop(loop):
+        raise HTTPException(404, f"no loop {loop!r} is declared; GET /v1/loops lists those that are")
+
+
+def _undecided(wish: RegistryCommand) -> CommandFacts:
+    return CommandFacts(
+        loop=wish.loop,
+        command_id=wish.command_id,
+        at_ms=wish.at_ms,
+        kind=wish.kind,
+        version=wish.version,
+        by=wish.by,
+        note=wish.note,
+        outcome=None,
+        detail="recorded, not decided yet",
+        sequence=None,
+    )

@@ -1,0 +1,25 @@
+"""The composition root of the controller."""
+
+import time
+import uuid
+
+from trimtab.retrain_controller.api import Deps, create_router
+from trimtab.retrain_controller.journal import Journal
+from trimtab.retrain_controller.settings import Settings
+from trimtab.retrain_controller.stages import decide_stage
+from trimtab.runtime.host import Service
+from trimtab.runtime.kafka.edge import IdempotentProducer
+
+
+def build(settings: Settings) -> Service:
+    """The service."""
+    journal = Journal()
+    edge = IdempotentProducer(settings.kafka.connection())
+    deps = Deps(journal, edge, now_ms=lambda: int(time.time() * 1000), new_id=lambda: uuid.uuid4().hex)
+    return Service(
+        name="retrain-controller",
+        stages=(decide_stage(),),
+        views=tuple(journal.views()),
+        router=create_router(deps),
+        resources=(edge,),
+    )
