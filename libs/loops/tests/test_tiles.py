@@ -15,6 +15,7 @@ from trimtab.loops.arena import Arena, Found
 from trimtab.loops.groups import GroupedEvents, TileGroup, group_of, latest_of
 from trimtab.loops.model import Event, Group, Latest, Window
 from trimtab.loops.online import Finished, OnlineStore, UnknownGroupError
+from trimtab.loops.tile_records import decode, decode_grouped, encode, encode_grouped, encode_key
 from trimtab.loops.tiles import Tile, TileKey, expired, fold
 
 AVRO = [
@@ -68,10 +69,12 @@ def folded(
     tiles: dict[TileKey, Tile] = {}
     edges = [0, *sorted({cut for cut in cuts if cut < len(payments)}), len(payments)]
     for start, end in pairwise(edges):
-        changed = fold(group, grouped(group, payments[start:end]), tiles.get)
-        tiles.update(changed)
+        events = decode_grouped(encode_grouped(grouped(group, payments[start:end])), {group.digest: group})
+        assert events is not None
+        changed = fold(group, events, tiles.get)
+        tiles.update({key: decode(encode(tile)) for key, tile in changed})
         if store is not None:
-            store.put(changed)
+            store.load([(encode_key(key), encode(tile)) for key, tile in changed])
     return tiles
 
 
@@ -263,9 +266,15 @@ def test_very_many_different_values_are_estimated_and_few_are_exact() -> None:
     assert few.values["kinds"][0, 0] == 900
 
 
+def test_a_tile_knows_its_place_and_groups_of_other_versions_are_passed_over() -> None:
+    tiles = folded(GROUP, [Payment("a", 70 * 640, 1.0, "p")], [])
+    assert [tile.place for tile in tiles.values()] == list(tiles) == [("g1", "a", 70)]
+    assert decode_grouped(encode_grouped(grouped(GROUP, [])), {}) is None
+
+
 def test_a_store_follows_one_version_of_the_declaration() -> None:
     store = OnlineStore([GROUP])
-    store.put([(("other", "a", 0), Tile(b"\x00", b""))])
+    store.put([(("other", "a", 0), Tile("other", "a", 0, 10, b"\x00", b""))])
     assert store.keys == 0
     with pytest.raises(UnknownGroupError, match="other"):
         store.finish("other", ["a"], np.array([1]))

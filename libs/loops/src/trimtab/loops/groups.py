@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from trimtab.loops.aggregates import Plan, compile_plan, whole_plan
@@ -81,3 +82,13 @@ class GroupedEvents:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def together(batches: Sequence[GroupedEvents]) -> GroupedEvents:
+    """Batches of one group as one, in their order."""
+    if len(batches) == 1:
+        return batches[0]
+    keys = [key for batch in batches for key in batch.keys]
+    at_ms = np.concatenate([batch.at_ms for batch in batches])
+    arguments = [pl.concat(parts) for parts in zip(*(batch.arguments for batch in batches), strict=True)]
+    return GroupedEvents(batches[0].digest, keys, at_ms, arguments)

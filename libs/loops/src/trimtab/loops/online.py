@@ -15,7 +15,8 @@ from trimtab.loops.arena import Arena, Found
 from trimtab.loops.errors import LoopsError
 from trimtab.loops.groups import TILE_GRAINS, TileGroup
 from trimtab.loops.partials import Columns, Floats, Ints, Segments
-from trimtab.loops.tiles import Codes, Tile, TileKey, stack, union
+from trimtab.loops.tile_records import decode, decode_key
+from trimtab.loops.tiles import NO_TILE, Codes, Tile, TileKey, stack, union
 
 _FEW_TEXTS = 10_000
 GRAINS_A_LEVEL = 2_048
@@ -57,6 +58,13 @@ class OnlineStore:
         for digest, tiles in by_group.items():
             if digest in self._groups:
                 self._groups[digest].put(tiles)
+
+    def load(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Replace tiles by records of `<loop>.online` (key, value); no value drops one. Raises a CodecError."""
+        digests = self._groups.keys()
+        places = ((decode_key(key), value) for key, value in records)
+        known = [(place, value) for place, value in places if place[0] in digests]
+        self.put([(place, None if value is None else decode(value)) for place, value in known])
 
     def finish(self, digest: str, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
@@ -112,7 +120,7 @@ class _GroupStore:
         order = np.lexsort((units, keys))
         keys, units = keys[order], units[order]
         found = list(tiles.values())
-        held = [found[position] or _EMPTY for position in order.tolist()]
+        held = [found[position] or NO_TILE for position in order.tolist()]
         stacked = stack(self._group, held, self._codes)
         of = stacked.cells // TILE_GRAINS
         at = units[of] * TILE_GRAINS + stacked.cells % TILE_GRAINS
@@ -323,4 +331,3 @@ def _without(values: Floats | Objects, null: Ints | np.ndarray) -> Floats | Obje
 
 _FAR = 2**40
 _LEVELS_APART = 2**50
-_EMPTY = Tile(b"", b"")

@@ -23,17 +23,28 @@ Bytes = NDArray[np.uint8]
 
 
 class Tile(msgspec.Struct, frozen=True, gc=False):
-    """`grains`: which of the 64 are not empty, ascending, a byte each. `rows`: their partials, float64, grain by grain.
+    """A record of `<loop>.online`. `group`: the group's digest. `tile_ms`: the tile's start.
+
+    `grains`: which of the 64 are not empty, ascending, a byte each. `rows`: their partials, float64, grain by grain.
 
     `texts`: what the codes in text columns stand for. `set_sizes` (uint16) and `set_members` (float64, ascending a
     grain): for each set of the plan, grain by grain, the hashes of the different values.
     """
 
+    group: str
+    key: str
+    tile_ms: int
+    grain_ms: int
     grains: bytes
     rows: bytes
     texts: tuple[str, ...] = ()
     set_sizes: bytes = b""
     set_members: bytes = b""
+
+    @property
+    def place(self) -> TileKey:
+        """Under which key it stands."""
+        return self.group, self.key, self.tile_ms // (self.grain_ms * TILE_GRAINS)
 
 
 def fold(group: TileGroup, events: GroupedEvents, get: Callable[[TileKey], Tile | None]) -> list[tuple[TileKey, Tile]]:
@@ -43,7 +54,7 @@ def fold(group: TileGroup, events: GroupedEvents, get: Callable[[TileKey], Tile 
     units = _units(group, events)
     old = [get(key) for key in units.keys]
     codes = Codes()
-    stacked = stack(group, [tile or _EMPTY for tile in old], codes)
+    stacked = stack(group, [tile or NO_TILE for tile in old], codes)
     arguments = [coded(series, codes) for series in events.arguments]
     lifted = group.plan.lift(events.at_ms.astype(np.float64), arguments)
     cells = np.concatenate([stacked.cells, units.cells])
@@ -55,7 +66,7 @@ def fold(group: TileGroup, events: GroupedEvents, get: Callable[[TileKey], Tile 
         _merged_set(old_set, units.cells, arguments[position])
         for old_set, position in zip(stacked.sets, group.plan.sets, strict=True)
     ]
-    return list(zip(units.keys, _split(group, occupied, merged, sets, codes, len(units.keys)), strict=True))
+    return list(zip(units.keys, _split(group, occupied, merged, sets, codes, units.keys), strict=True))
 
 
 class Codes:
@@ -196,9 +207,10 @@ def union(cells: Ints, members: Floats) -> SetRows:
 
 
 def _split(
-    group: TileGroup, cells: Ints, columns: Columns, sets: Sequence[SetRows], codes: Codes, count: int
+    group: TileGroup, cells: Ints, columns: Columns, sets: Sequence[SetRows], codes: Codes, keys: Sequence[TileKey]
 ) -> list[Tile]:
-    """One tile a unit from the rows of all."""
+    """One tile a key from the rows of all."""
+    count = len(keys)
     edges = np.searchsorted(cells, np.arange(count + 1) * TILE_GRAINS)
     grains = (cells % TILE_GRAINS).astype(np.uint8).tobytes()
     rows = np.column_stack(columns).astype("<f8", copy=False)
@@ -207,8 +219,19 @@ def _split(
     data = rows.tobytes()
     size = rows.shape[1] * 8
     return [
-        Tile(grains[start:end], data[start * size : end * size], texts, *sized)
-        for (start, end), texts, sized in zip(pairwise(edges.tolist()), local, parted, strict=True)
+        Tile(
+            digest,
+            key,
+            tile * group.tile_ms,
+            group.grain_ms,
+            grains[start:end],
+            data[start * size : end * size],
+            texts,
+            *sized,
+        )
+        for (digest, key, tile), (start, end), texts, sized in zip(
+            keys, pairwise(edges.tolist()), local, parted, strict=True
+        )
     ]
 
 
@@ -252,4 +275,5 @@ def by_digest(groups: Sequence[TileGroup]) -> Mapping[str, TileGroup]:
     return {group.digest: group for group in groups}
 
 
-_EMPTY = Tile(b"", b"")
+NO_TILE = Tile("", "", 0, 1, b"", b"")
+"""A tile without rows."""

@@ -3,7 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMAS: Mapping[str, Mapping[str, Any]] = {'joinable': {'type': 'record',
+SCHEMAS: Mapping[str, Mapping[str, Any]] = {'grouped': {'type': 'record',
+             'name': 'Grouped',
+             'namespace': 'trimtab',
+             'doc': 'Events of one group whose keys belong to one partition, as columns: one index a row. Numbers '
+                    'are packed little-endian.',
+             'fields': [{'name': 'group', 'type': 'string', 'doc': "digest of the group's definition"},
+                        {'name': 'keys',
+                         'type': {'type': 'array', 'items': 'string'},
+                         'doc': 'values of `by`, parted by U+001F'},
+                        {'name': 'at_ms', 'type': 'bytes', 'doc': 'event times, int64'},
+                        {'name': 'numbers',
+                         'type': 'bytes',
+                         'doc': "float64, argument by argument: values that the group's aggregates take and hashes "
+                                'of those they count; NaN is null'},
+                        {'name': 'texts',
+                         'type': {'type': 'array', 'items': ['null', 'string']},
+                         'doc': 'argument by argument: values that are text'}]},
+ 'joinable': {'type': 'record',
               'name': 'Joinable',
               'namespace': 'trimtab',
               'doc': 'Asks and label events of one partition of label.by values, slim. ask_*: one value an ask, '
@@ -244,17 +261,26 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {'joinable': {'type': 'record',
  'tile': {'type': 'record',
           'name': 'Tile',
           'namespace': 'trimtab',
-          'doc': '64 grains of one group and key: partials of the grains that are not empty.',
-          'fields': [{'name': 'group', 'type': 'string', 'doc': 'name of the group'},
-                     {'name': 'key', 'type': {'type': 'array', 'items': ['null', 'string']}, 'doc': 'values of `by`'},
+          'doc': '64 grains of one group and key: mergeable partial aggregates of the grains that are not empty. '
+                 "Numbers are packed little-endian; which columns there are follows from the group's definition.",
+          'fields': [{'name': 'group', 'type': 'string', 'doc': "digest of the group's definition"},
+                     {'name': 'key', 'type': 'string', 'doc': 'values of `by`, parted by U+001F'},
                      {'name': 'tile_ms', 'type': 'long', 'doc': 'start of the tile'},
                      {'name': 'grain_ms', 'type': 'long', 'doc': 'length of a grain'},
                      {'name': 'grains',
-                      'type': {'type': 'array', 'items': 'int'},
-                      'doc': 'which of the 64 grains are not empty, ascending'},
-                     {'name': 'columns',
-                      'type': {'type': 'map', 'values': {'type': 'array', 'items': 'double'}},
-                      'doc': 'partial -> one value a grain'},
+                      'type': 'bytes',
+                      'doc': 'which of the 64 grains are not empty, ascending, a byte each'},
+                     {'name': 'rows',
+                      'type': 'bytes',
+                      'doc': 'partials, float64, grain by grain; the newest event time is the first column, NaN is '
+                             'null, a text is an index into texts'},
                      {'name': 'texts',
-                      'type': {'type': 'map', 'values': {'type': 'array', 'items': ['null', 'string']}},
-                      'doc': 'partial -> one text a grain, for first, last and distinct'}]}}
+                      'type': {'type': 'array', 'items': 'string'},
+                      'doc': 'texts of first, last and latest'},
+                     {'name': 'set_sizes',
+                      'type': 'bytes',
+                      'doc': 'count(DISTINCT x): for each such x, uint16 a grain, how many members its set has'},
+                     {'name': 'set_members',
+                      'type': 'bytes',
+                      'doc': 'float64, hashes in [0, 1) of the different values, set by set, grain by grain, '
+                             'ascending'}]}}

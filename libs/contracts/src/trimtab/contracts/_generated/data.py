@@ -5,6 +5,21 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 
+class Grouped(msgspec.Struct, frozen=True, kw_only=True):
+    """Events of one group whose keys belong to one partition, as columns: one index a row. Numbers are packed little-endian."""
+
+    group: str
+    """digest of the group's definition"""
+    keys: Sequence[str]
+    """values of `by`, parted by U+001F"""
+    at_ms: bytes
+    """event times, int64"""
+    numbers: bytes
+    """float64, argument by argument: values that the group's aggregates take and hashes of those they count; NaN is null"""
+    texts: Sequence[str | None]
+    """argument by argument: values that are text"""
+
+
 class Texts(msgspec.Struct, frozen=True, kw_only=True):
     """texts one after the other"""
 
@@ -209,24 +224,29 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tile(msgspec.Struct, frozen=True, kw_only=True):
-    """64 grains of one group and key: partials of the grains that are not empty."""
+    """64 grains of one group and key: mergeable partial aggregates of the grains that are not empty. Numbers are packed little-endian; which columns there are follows from the group's definition."""
 
     group: str
-    """name of the group"""
-    key: Sequence[str | None]
-    """values of `by`"""
+    """digest of the group's definition"""
+    key: str
+    """values of `by`, parted by U+001F"""
     tile_ms: int
     """start of the tile"""
     grain_ms: int
     """length of a grain"""
-    grains: Sequence[int]
-    """which of the 64 grains are not empty, ascending"""
-    columns: Mapping[str, Sequence[float]]
-    """partial -> one value a grain"""
-    texts: Mapping[str, Sequence[str | None]]
-    """partial -> one text a grain, for first, last and distinct"""
+    grains: bytes
+    """which of the 64 grains are not empty, ascending, a byte each"""
+    rows: bytes
+    """partials, float64, grain by grain; the newest event time is the first column, NaN is null, a text is an index into texts"""
+    texts: Sequence[str]
+    """texts of first, last and latest"""
+    set_sizes: bytes
+    """count(DISTINCT x): for each such x, uint16 a grain, how many members its set has"""
+    set_members: bytes
+    """float64, hashes in [0, 1) of the different values, set by set, grain by grain, ascending"""
 
 SCHEMA_OF: Mapping[type[msgspec.Struct], str] = {
+    Grouped: "grouped",
     Joinable: "joinable",
     Outcome: "outcome",
     Prediction: "prediction",

@@ -1,0 +1,80 @@
+"""Tiles and grouped events as records: Avro on `<loop>.online` and `<loop>.grouped`."""
+
+from collections.abc import Mapping
+from itertools import count
+
+import numpy as np
+import polars as pl
+
+from trimtab.contracts.codec import AvroCodec
+from trimtab.contracts.data import SCHEMAS
+from trimtab.loops.groups import GroupedEvents, TileGroup
+from trimtab.loops.tiles import Tile, TileKey
+
+_PARTS = "\x1e"
+_TILE = AvroCodec(SCHEMAS["tile"])
+_GROUPED = AvroCodec(SCHEMAS["grouped"])
+
+
+def encode_key(key: TileKey) -> bytes:
+    """Digest, key and number of the tile, parted by U+001E.
+
+    >>> decode_key(encode_key(("g1", "JFK", 12)))
+    ('g1', 'JFK', 12)
+    """
+    return f"{key[0]}{_PARTS}{key[1]}{_PARTS}{key[2]}".encode()
+
+
+def decode_key(data: bytes) -> TileKey:
+    """The inverse of `encode_key`. Raises ValueError for bytes that it did not make."""
+    digest, rest = data.decode().split(_PARTS, 1)
+    key, tile = rest.rsplit(_PARTS, 1)
+    return digest, key, int(tile)
+
+
+def encode(tile: Tile) -> bytes:
+    """The Avro record of a tile."""
+    return _TILE.encode({name: getattr(tile, name) for name in Tile.__struct_fields__})
+
+
+def decode(data: bytes) -> Tile:
+    """The inverse of `encode`. Raises a CodecError."""
+    value = _TILE.decode(data)
+    return Tile(**{**value, "texts": tuple(value["texts"])})
+
+
+def encode_grouped(events: GroupedEvents) -> bytes:
+    """The Avro record of a batch of grouped events."""
+    numbers = [series.fill_null(float("nan")).to_numpy() for series in events.arguments if series.dtype != pl.String]
+    return _GROUPED.encode(
+        {
+            "group": events.digest,
+            "keys": list(events.keys),
+            "at_ms": events.at_ms.astype("<i8").tobytes(),
+            "numbers": b"".join(column.astype("<f8").tobytes() for column in numbers),
+            "texts": [text for series in events.arguments if series.dtype == pl.String for text in series.to_list()],
+        }
+    )
+
+
+def decode_grouped(data: bytes, groups: Mapping[str, TileGroup]) -> GroupedEvents | None:
+    """The inverse of `encode_grouped`; None for a group of another version of the declaration. Raises a CodecError."""
+    value = _GROUPED.decode(data)
+    group = groups.get(value["group"])
+    if group is None:
+        return None
+    rows = len(value["keys"])
+    columns = sum(argument.kind != "text" for argument in group.plan.arguments)
+    numbers = iter(np.frombuffer(value["numbers"], "<f8").reshape(columns, rows))
+    texts = count(0, rows)
+    arguments = [
+        _texts(value["texts"][(start := next(texts)) : start + rows])
+        if argument.kind == "text"
+        else pl.Series(next(numbers)).fill_nan(None)
+        for argument in group.plan.arguments
+    ]
+    return GroupedEvents(group.digest, value["keys"], np.frombuffer(value["at_ms"], "<i8").astype(np.int64), arguments)
+
+
+def _texts(values: list[str | None]) -> pl.Series:
+    return pl.Series(values, dtype=pl.String)
