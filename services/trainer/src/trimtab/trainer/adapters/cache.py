@@ -1,0 +1,115 @@
+"""Columns of a topic on the local disk, grown by what is new in the log. Losing it is only slower."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import structlog
+
+from trimtab.runtime.bus import Bus, Part
+from trimtab.runtime.marks import is_mark
+from trimtab.runtime.records import Read
+from trimtab.trainer.adapters.columns import Frame
+
+log = structlog.get_logger(__name__)
+POLL_S = 1.0
+SEGMENT_RECORDS = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A stretch of one partition that was read: from_ ≤ offset < to."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    from_: int
+    to: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """All of a topic as columns, and the ranges that it stands for."""
+
+    rows: pl.DataFrame
+    ranges: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """Parquet segments `<topic id>/<key>/<partition>/<from>-<to>.parquet`, each written whole or not at all.
+
+    `key` names how records became columns (the digest of the features): another way is another cache.
+    """
+
+    folder: Path
+    bus: Bus
+
+    async def read(self, topic: str, key: str, frame: Frame) -> Cached:
+        """The topic up to what is committed now: old segments from the disk, what is new from the log."""
+        info = (await self.bus.catalog.describe([topic]))[topic]
+        parts = [Part(topic, number) for number in range(info.partitions)]
+        bounds = await self.bus.catalog.bounds(parts)
+        folders = {part: self.folder / info.id / key / str(part.partition) for part in parts}
+        begins = {part: segments_end(folders[part], bounds[part][0]) for part in parts}
+        ends = await self._grow(begins, {part: bounds[part][1] for part in parts}, folders, frame)
+        ranges = tuple(Range(topic, info.id, part.partition, bounds[part][0], ends[part]) for part in parts)
+        files = [file for part in parts for file in chain(folders[part], bounds[part][0])]
+        rows = [pl.read_parquet(file) for file in files]
+        return Cached(pl.concat(rows) if rows else frame(()), ranges)
+
+    async def _grow(
+        self, begins: Mapping[Part, int], ends: Mapping[Part, int], folders: Mapping[Part, Path], frame: Frame
+    ) -> dict[Part, int]:
+        """Read from `begins` until everything up to `ends` was seen; gives the offsets that were reached."""
+        reached = dict(begins)
+        if all(begins[part] >= ends[part] for part in ends):
+            return reached
+        held: dict[Part, list[Read]] = {part: [] for part in begins}
+        reader = await self.bus.reader(begins)
+        try:
+            while any(reader.positions()[part] < end for part, end in ends.items()):
+                for part, records in (await reader.poll(POLL_S)).items():
+                    held[part] += [one for one in records if one.value is not None and not is_mark(one)]
+                    if len(held[part]) >= SEGMENT_RECORDS:
+                        reached[part] = self._keep(
+                            folders[part], frame, held, part, reached[part], records[-1].offset + 1
+                        )
+            for part, position in reader.positions().items():
+                reached[part] = self._keep(folders[part], frame, held, part, reached[part], position)
+        finally:
+            await reader.close()
+        return reached
+
+    def _keep(self, folder: Path, frame: Frame, held: dict[Part, list[Read]], part: Part, begin: int, end: int) -> int:
+        records, held[part] = held[part], []
+        if end > begin:
+            folder.mkdir(parents=True, exist_ok=True)
+            whole = folder / f"{begin}-{end}.parquet"
+            half = whole.with_suffix(".half")
+            frame(records).write_parquet(half)
+            half.replace(whole)
+        return end
+
+
+def chain(folder: Path, begin: int) -> list[Path]:
+    """The segments that follow each other without a hole from `begin` on; what does not fit is of an older log."""
+    found = dict(sorted(((bounds(file)[0], file) for file in folder.glob("*.parquet")), reverse=True))
+    files = []
+    while begin in found:
+        files.append(found[begin])
+        begin = bounds(found[begin])[1]
+    return files
+
+
+def segments_end(folder: Path, begin: int) -> int:
+    """The offset after the last of the segments that follow each other from `begin` on."""
+    files = chain(folder, begin)
+    return bounds(files[-1])[1] if files else begin
+
+
+def bounds(file: Path) -> tuple[int, int]:
+    """The offsets in a segment's name."""
+    begin, end = file.stem.split("-")
+    return int(begin), int(end)

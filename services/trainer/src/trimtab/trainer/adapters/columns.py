@@ -1,0 +1,140 @@
+"""Predictions and outcomes of a log as columns: what of each record training needs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trimtab.contracts import data
+from trimtab.contracts.codec import AvroCodec
+from trimtab.contracts.errors import UnknownFingerprintError
+from trimtab.contracts.prediction import field_name
+from trimtab.loops.model import Loop
+from trimtab.ml.datasets import Dataset
+from trimtab.runtime.records import Read
+from trimtab.trainer.core.rows import Outcomes
+
+Frame = Callable[[Sequence[Read]], pl.DataFrame]
+PLACE: dict[str, type[pl.DataType]] = {"partition": pl.Int32, "offset": pl.Int64}
+OUTCOME: dict[str, type[pl.DataType]] = {
+    "prediction_partition": pl.Int32,
+    "prediction_offset": pl.Int64,
+    "settled_at_ms": pl.Int64,
+    "revision": pl.Int32,
+    "labelled": pl.Boolean,
+    "suspect": pl.Boolean,
+    "label": pl.Float64,
+    "label_class": pl.String,
+}
+
+
+def names(loop: Loop) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The numbers and the categories of a loop's vectors, each in the order of the vector."""
+    categorical = set(loop.features.categorical)
+    numbers = tuple(name for name in loop.features.names if name not in categorical)
+    return numbers, tuple(name for name in loop.features.names if name in categorical)
+
+
+def prediction_frame(loop: Loop, schema: Mapping[str, Any]) -> Frame:
+    """Reads predictions made with the loop's present features; the others teach nothing and are left out."""
+    codec = AvroCodec(schema)
+    numbers, categories = names(loop)
+    types: dict[str, type[pl.DataType]] = {
+        "key": pl.String,
+        "at_ms": pl.Int64,
+        "version": pl.Int64,
+        "score": pl.Float64,
+    }
+    types |= dict.fromkeys(map(column, numbers), pl.Float64) | dict.fromkeys(map(column, categories), pl.String)
+    fields = [(column(name), field_name(name)) for name in (*numbers, *categories)]
+
+    def row(record: Read) -> dict[str, Any] | None:
+        try:
+            value = codec.decode(record.value or b"")
+        except UnknownFingerprintError:
+            return None
+        if value["features_digest"] != loop.features.digest:
+            return None
+        features = value["features"]
+        found = {name: features[field] for name, field in fields}
+        kept = {name: value[name] for name in ("key", "at_ms", "version", "score")}
+        return {"partition": record.partition, "offset": record.offset} | kept | found
+
+    def frame(records: Sequence[Read]) -> pl.DataFrame:
+        rows = [found for record in records if (found := row(record)) is not None]
+        return pl.DataFrame(rows, schema=PLACE | types, orient="row")
+
+    return frame
+
+
+def column(feature: str) -> str:
+    """The column of a feature, apart from the others."""
+    return f"feature {feature}"
+
+
+def outcome_frame(records: Sequence[Read]) -> pl.DataFrame:
+    """Reads outcomes."""
+    codec = data.codec(data.Outcome)
+    rows = [codec.decode(record.value or b"") for record in records]
+    for row in rows:
+        row["labelled"] = row["status"] == "labelled"
+    return pl.DataFrame([{name: row[name] for name in OUTCOME} for row in rows], schema=OUTCOME, orient="row")
+
+
+def columns(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> tuple[Dataset, Outcomes]:
+    """Both as the core takes them; outcomes of predictions that are not there are left out."""
+    placed = predictions.with_row_index("row").select("row", "partition", "offset")
+    joined = outcomes.join(
+        placed, left_on=["prediction_partition", "prediction_offset"], right_on=["partition", "offset"], how="inner"
+    )
+    return dataset(loop, predictions), Outcomes(
+        row=joined["row"].cast(pl.Int64).to_numpy(),
+        settled_at_ms=joined["settled_at_ms"].to_numpy(),
+        revision=joined["revision"].cast(pl.Int64).to_numpy(),
+        labelled=joined["labelled"].to_numpy(),
+        suspect=joined["suspect"].to_numpy(),
+        labels=texts(joined["label_class"]) if loop.task == "multiclass" else joined["label"].to_numpy(),
+    )
+
+
+def dataset(loop: Loop, rows: pl.DataFrame) -> Dataset:
+    """Rows of `prediction_frame` without labels."""
+    numbers, categories = names(loop)
+    n = len(rows)
+    return Dataset(
+        number_names=numbers,
+        category_names=categories,
+        keys=texts(rows["key"]),
+        at_ms=rows["at_ms"].to_numpy(),
+        numbers=np.column_stack([floats(rows[column(name)]) for name in numbers]) if numbers else np.empty((n, 0)),
+        categories=np.column_stack([texts(rows[column(name)]) for name in categories])
+        if categories
+        else np.empty((n, 0), dtype=object),
+        labels=np.full(n, np.nan),
+        versions=rows["version"].fill_null(-1).to_numpy(),
+        scores=floats(rows["score"]),
+    )
+
+
+def floats(values: pl.Series) -> NDArray[np.float64]:
+    """Null is NaN."""
+    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def texts(values: pl.Series) -> NDArray[np.object_]:
+    """Null is None."""
+    found = np.empty(len(values), dtype=object)
+    found[:] = values.to_list()
+    return found
+
+
+def table(rows: Dataset) -> pl.DataFrame:
+    """A dataset as `trimtab dataset` and its blob show it: key, at_ms, the features by name, label."""
+    features = {name: rows.numbers[:, i] for i, name in enumerate(rows.number_names)}
+    found = {
+        name: pl.Series(rows.categories[:, i].tolist(), dtype=pl.String) for i, name in enumerate(rows.category_names)
+    }
+    label = pl.Series(rows.labels.tolist()) if rows.labels.dtype == object else rows.labels
+    return pl.DataFrame({"key": rows.keys.tolist(), "at_ms": rows.at_ms, **features, **found, "label": label})

@@ -1,0 +1,194 @@
+"""One fit from the log to the store, in the process that does nothing else."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimtab.contracts import times, topics
+from trimtab.contracts.prediction import prediction_schema
+from trimtab.loops import declaration
+from trimtab.loops.model import Loop
+from trimtab.loops.vectors import names_of
+from trimtab.ml import training
+from trimtab.ml.datasets import Dataset
+from trimtab.ml.reference import Reference
+from trimtab.ml.scoring import Scorer
+from trimtab.runtime.bus import Bus
+from trimtab.store.blobs import Blobs
+from trimtab.trainer.adapters.cache import Cache, Cached
+from trimtab.trainer.adapters.columns import columns, outcome_frame, prediction_frame, table
+from trimtab.trainer.core import Job, Known, Trained, matured, train
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request as it is handed to the fitting process. `declared`: the value of loop.declared.
+
+    `champion`, `first`: {version, format, digest, until_ms} of the models to compare with.
+    """
+
+    declared: Mapping[str, Any]
+    request_id: str
+    cause_kind: str
+    at_ms: int
+    champion: Mapping[str, Any] | None
+    first: Mapping[str, Any] | None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a fit needs around it."""
+
+    bus: Bus
+    blobs: Blobs
+    folder: Path
+    cluster_id: str
+    code_version: str
+    lock_digest: str
+
+
+def loop_of(declared: Mapping[str, Any]) -> Loop:
+    """The loop that a loop.declared carries."""
+    return declaration.from_declared(
+        declared["declaration"],
+        declared["schemas"],
+        version=declared["version"],
+        partitions=declared["partitions"],
+        digest=declared["digest"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Matured rows and the stretches of the log that they come from."""
+
+    rows: Dataset
+    predictions: Cached
+    outcomes: Cached
+
+
+async def gather(shop: Workshop, loop: Loop, at_ms: int) -> Gathered:
+    """The rows that a request at this event time is answered with."""
+    cache = Cache(shop.folder, shop.bus)
+    known = names_of(loop)
+    schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
+    read = prediction_frame(loop, schema)
+    predictions = await cache.read(topics.predictions(loop.name), f"predictions-{loop.features.digest[:16]}", read)
+    outcomes = await cache.read(topics.outcomes(loop.name), "outcomes", outcome_frame)
+    return Gathered(matured(loop, *columns(loop, predictions.rows, outcomes.rows), at_ms), predictions, outcomes)
+
+
+async def fulfil(shop: Workshop, order: Order) -> dict[str, Any]:
+    """The fields of model.trained, without wall time and signature. Raises TrainingError, StoreError."""
+    loop = loop_of(order.declared)
+    gathered = await gather(shop, loop, order.at_ms)
+    job = Job(loop, order.at_ms, known(shop.blobs, order.champion), known(shop.blobs, order.first), order.seed)
+    trained = train(job, gathered.rows)
+    shop.blobs.put(trained.package.skops)
+    shop.blobs.put(trained.package.blob)
+    return {
+        "loop": loop.name,
+        "at": times.text(order.at_ms),
+        "request_id": order.request_id,
+        "cause_kind": order.cause_kind,
+        "model": model_fields(loop, trained),
+        "dataset": dataset_fields(shop, gathered, trained.rows),
+        "metrics": dict(trained.metrics),
+        "gate": gate_fields(loop, trained),
+        "reference": reference_fields(trained.reference),
+        "fits": trained.fits,
+        "seed": order.seed,
+        "code_version": shop.code_version,
+        "lock_digest": shop.lock_digest,
+        "environment": training.environment(),
+    }
+
+
+def known(blobs: Blobs, ref: Mapping[str, Any] | None) -> Known | None:
+    """A model that is there already, loaded."""
+    if ref is None:
+        return None
+    return Known(ref["version"], Scorer.load(ref["format"], blobs.get(ref["digest"])), ref["until_ms"])
+
+
+def model_fields(loop: Loop, trained: Trained) -> dict[str, Any]:
+    """`model` of model.trained."""
+    package = trained.package
+    spec = Scorer.load(package.format, package.blob).spec
+    parity = asdict(package.parity)
+    if package.onnx is None:
+        parity["max_difference"] = 0.0
+    recipe = training.recipe(loop.model, loop.task, loop.train.window_ms, loop.features.digest)
+    return {
+        "digest": package.digest,
+        "format": package.format,
+        "onnx_digest": package.onnx_digest if package.format == "onnx" else None,
+        "skops_digest": package.skops_digest,
+        "parity": parity,
+        "recipe_digest": training.recipe_digest(recipe),
+        "features_digest": loop.features.digest,
+        "classes": list(spec.classes) or None,
+    }
+
+
+def reference_fields(reference: Reference) -> dict[str, Any]:
+    """`reference` of model.trained."""
+    fields = asdict(reference)
+    return {**fields, "from": times.text(fields.pop("from_ms"))}
+
+
+def dataset_fields(shop: Workshop, gathered: Gathered, rows: Dataset) -> dict[str, Any]:
+    """`dataset` of model.trained; the rows themselves go to the store."""
+    file = io.BytesIO()
+    table(rows).write_parquet(file)
+    binary = rows.labels.dtype != object and set(rows.labels.tolist()) <= {0.0, 1.0}
+    ranges = [*gathered.predictions.ranges, *gathered.outcomes.ranges]
+    return {
+        "cluster_id": shop.cluster_id,
+        "ranges": [
+            {"topic": r.topic, "topic_id": r.topic_id, "partition": r.partition, "from": r.from_, "to": r.to}
+            for r in ranges
+        ],
+        "rows": len(rows),
+        "positives": int(rows.labels.sum()) if binary else None,
+        "digest": rows.digest(),
+        "blob": shop.blobs.put(file.getvalue()),
+        "first_at": times.text(int(rows.at_ms[0])),
+        "last_at": times.text(int(rows.at_ms[-1])),
+    }
+
+
+def gate_fields(loop: Loop, trained: Trained) -> dict[str, Any]:
+    """`gate` of model.trained."""
+    declared = loop.gate
+    return {
+        "verdict": trained.verdict,
+        "rule": declared.rule,
+        "margin": declared.margin,
+        "confidence": declared.confidence,
+        "metric": loop.model.metric,
+        "comparisons": [
+            {"against": one.against, "version": one.version, "passed": one.comparison.passed}
+            | json_numbers(asdict(one.comparison.measured))
+            for one in trained.compared
+        ],
+    }
+
+
+def json_numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinities and no NaN: they become the largest number there is, and zero."""
+    return {
+        n: float(np.nan_to_num(v, posinf=1e308, neginf=-1e308)) if isinstance(v, float) else v
+        for n, v in fields.items()
+    }
+
+
+def order_from(line: bytes) -> Order:
+    """An order from its JSON."""
+    return Order(**json.loads(line))
