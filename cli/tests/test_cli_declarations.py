@@ -1,6 +1,9 @@
 """`trimtab init` and `trimtab check` as a user meets them."""
 
+import asyncio
+import json
 import re
+import secrets
 from pathlib import Path
 
 import polars as pl
@@ -8,7 +11,11 @@ import pytest
 import typer
 from trimtab.cli.check import check
 from trimtab.cli.init import init
+from trimtab.cli.loops.apply import apply
+from trimtab.cli.plan import plan
+from trimtab.loops import declaration
 from trimtab.loops.errors import DraftError
+from trimtab.runtime.kafka.connection import Connection
 from typer.testing import CliRunner, Result
 
 ROWS = 60
@@ -27,6 +34,7 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
         }
     )
     rides.write_csv("rides.csv")
+    monkeypatch.delenv("TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", raising=False)
     return CliRunner(env={"COLUMNS": "200"})
 
 
@@ -34,6 +42,7 @@ def run(runner: CliRunner, *arguments: str, answers: str | None = None) -> Resul
     app = typer.Typer()
     app.command("init")(init)
     app.command("check")(check)
+    app.command("plan")(plan)
     return runner.invoke(app, list(arguments), input=answers)
 
 
@@ -98,3 +107,30 @@ def test_the_estimator_is_built_too(runner: CliRunner, old: str, new: str, place
     assert checked.exit_code == 1
     assert re.search(rf"rides/loop.toml:\d+: {place}:", checked.output), checked.output
     assert right in checked.output
+
+
+@pytest.mark.kafka
+def test_plan_compares_with_what_is_declared(
+    runner: CliRunner, broker: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"rides_{secrets.token_hex(4)}"
+    run(runner, "init", "rides.csv", "--label", "minutes", "--label-delay", "2h", "--yes", "--name", name)
+    monkeypatch.setenv("TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+    folder = Path(name)
+
+    new = run(runner, "plan", name)
+    assert "is not declared: apply makes it version 1" in new.output
+    assert f"topic {name}.source.asked" in new.output
+
+    asyncio.run(apply(broker, declaration.load(folder), at_ms=0, by="test"))
+    assert "is declared exactly so" in run(runner, "plan", name).output
+
+    path = folder / "loop.toml"
+    path.write_text(path.read_text().replace("grown = 1.5", "grown = 2.0").replace("max_iter = 100", "max_iter = 50"))
+    changes = json.loads(run(runner, "plan", name, "--json").output)
+    assert [change["what"] for change in changes] == ["recipe (params)", "retrain.grown"]
+
+    path.write_text(path.read_text().replace("[events]", "partitions = 4\n[events]"))
+    refused = run(runner, "plan", name)
+    assert refused.exit_code == 1
+    assert "partitions 2 → 4" in refused.output
