@@ -60,7 +60,7 @@ class Scored:
 
 
 def build(trained: Dataset, holdout: Scored, metric: Metric, season_ms: int) -> Reference:
-    """The reference from a holdout. `trained`: all rows of the shipped model; they give each feature's range and values.
+    """The reference from a holdout. `trained`: all rows of the shipped model, for each feature's range and values.
 
     A categorical feature has no mean of its own: what it was trained on is listed, missing and unseen are watched.
     """
