@@ -11,9 +11,8 @@ from typing import Literal
 
 import msgspec
 import numpy as np
-from pydantic import BaseModel
 
-from trimtab.contracts.control import TimeAdvanced
+from trimtab.contracts.control import DriftDetected, PerformanceMeasured, QualityRestored, QualityViolated, TimeAdvanced
 from trimtab.monitor.core import drifting, holding, measuring, performance, tallying
 from trimtab.monitor.core.ledger import Clock, Ledger, Tip
 from trimtab.monitor.core.observe import Named
@@ -24,11 +23,14 @@ from trimtab.monitor.core.rows import Rows, joined
 from trimtab.monitor.core.silence import HOUR_MS, floor
 
 
+Event = DriftDetected | PerformanceMeasured | QualityRestored | QualityViolated | TimeAdvanced
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """A control event and the record that gave rise to it, if one was sampled."""
 
-    event: BaseModel
+    event: Event
     tip: Tip | None = None
 
 

@@ -10,7 +10,7 @@ from trimtab.monitor.core import names
 from trimtab.monitor.core.ledger import Clock, Closed, Held, Ledger
 from trimtab.monitor.core.performance import Tallies
 from trimtab.monitor.core.plan import Plan
-from trimtab.monitor.core.quality import KEPT_BUCKETS, Change, Counts, Hold, Subject, judge
+from trimtab.monitor.core.quality import KEPT_BUCKETS, Change, Counts, Hold, Standing, Subject, judge
 from trimtab.monitor.core.rows import Rows
 from trimtab.monitor.core.silence import HOUR_MS, Arrived, Closing, Expectation, advance, floor, opened, seen_share
 
@@ -44,19 +44,32 @@ def _arrived(ledger: Ledger, event: str) -> Arrived:
 
 
 def judged(
-    plan: Plan, ledger: Ledger, clock: Clock, tallies: Tallies, version: int, limits: Sequence[float | None], end_ms: int
+    plan: Plan,
+    ledger: Ledger,
+    clock: Clock,
+    tallies: Tallies,
+    version: int,
+    limits: Sequence[float | None],
+    end_ms: int,
 ) -> tuple[Clock, Sequence[QualityViolated | QualityRestored]]:
     """The verdicts at `end_ms`. `tallies`: what the last hour's rows were; `limits`: per subject of the plan."""
-    standing = {Subject(h.rule, h.name): Hold(Subject(h.rule, h.name), h.share, h.limit, h.since_ms) for h in clock.holds}
+    standing = _standing(clock)
     ledger.counts.put((end_ms - HOUR_MS,), _counts(plan, tallies, version, end_ms - HOUR_MS))
     ledger.counts.remove((end_ms - (KEPT_BUCKETS + 1) * HOUR_MS,))
     recent = [c for _, c in sorted(ledger.counts.items())]
     changes = [
         *(judge(plan.subjects, recent, limits, standing) if plan.subjects else ()),
-        *_silences(plan, ledger, clock, standing, end_ms),
-        *_orphans(plan, standing),
+        *_silences(plan, ledger, clock, standing.holds, end_ms),
+        *_orphans(plan, standing.holds),
     ]
-    return _applied(clock, changes, end_ms), [_event(plan.loop, change, end_ms + plan.lateness_ms) for change in changes]
+    return _applied(clock, changes, end_ms), [
+        _event(plan.loop, change, end_ms + plan.lateness_ms) for change in changes
+    ]
+
+
+def _standing(clock: Clock) -> Standing:
+    holds = [Hold(Subject(h.rule, h.name), h.share, h.limit, h.since_ms) for h in clock.holds]
+    return Standing({h.subject: h for h in holds}, {Subject(rule, name): at for rule, name, at in clock.cleared})
 
 
 def _counts(plan: Plan, tallies: Tallies, version: int, start_ms: int) -> Counts:
@@ -111,6 +124,7 @@ def _applied(clock: Clock, changes: Sequence[Change], end_ms: int) -> Clock:
     """The holds that stand, and the stretches they spoil."""
     held = {(h.rule, h.name): h for h in clock.holds}
     spoiled = list(clock.spoiled)
+    cleared = [c for c in clock.cleared if c[2] > end_ms - KEPT_BUCKETS * HOUR_MS]
     for change in changes:
         hold = change.hold
         key = (hold.subject.rule, hold.subject.name)
@@ -118,10 +132,13 @@ def _applied(clock: Clock, changes: Sequence[Change], end_ms: int) -> Clock:
             held.pop(key, None)
             spoiled.remove((hold.since_ms, STANDS))
             spoiled.append((hold.since_ms, end_ms))
+            cleared.append((*key, end_ms))
         else:
             held[key] = Held(hold.subject.rule, hold.subject.name, hold.share, hold.limit, hold.since_ms)
             spoiled.append((hold.since_ms, STANDS))
-    return msgspec.structs.replace(clock, holds=tuple(held.values()), spoiled=tuple(sorted(spoiled)))
+    return msgspec.structs.replace(
+        clock, holds=tuple(held.values()), spoiled=tuple(sorted(spoiled)), cleared=tuple(cleared)
+    )
 
 
 def forgotten(clock: Clock, before_ms: int) -> Clock:

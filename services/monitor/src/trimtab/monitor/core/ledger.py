@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from trimtab.ml.evidence import Evidence
+from trimtab.ml.evidence import unpack as unpack_evidence
 from trimtab.monitor.core.predictions import Deployment
 from trimtab.monitor.core.quality import Counts, Rule
 from trimtab.monitor.core.rows import Rows, unpack
@@ -45,8 +47,9 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     `began_ms`: start of the loop's first bucket. `folded_ms`: buckets that end up to here are folded. `ticked_ms`,
     `measured_ms`: the last time.advanced and performance.measured. `outcomes`: settled so far; `matured_rows`,
     `matured_positives`: labelled ones asked before `matured_ms`; `*_measured`: what they were at the last measurement.
-    `reign`: the sequence with which the reign began whose looks are kept; -1 without one. `spoiled`: holds, as
-    (since, until), 2^62 while they stand; their looks are left out. `closing` None: no boundary judged yet.
+    `reign`: the sequence with which the reign began whose looks are kept; -1 without one; `looks`: how many it had;
+    `labelled_ms`: those of labels that end up to then are closed. `spoiled`: holds, as
+    (since, until), 2^62 while they stand; their looks are left out. `cleared`: rule, subject and end of holds that ended lately. `closing` None: no boundary judged yet.
     """
 
     began_ms: int
@@ -60,19 +63,21 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     matured_measured: int = 0
     matured_ms: int = -(2**62)
     reign: int = -1
+    looks: int = 0
+    labelled_ms: int = -(2**62)
     holds: tuple[Held, ...] = ()
     spoiled: tuple[tuple[int, int], ...] = ()
+    cleared: tuple[tuple[Rule, str, int], ...] = ()
     closing: Closed | None = None
     tip: Tip | None = None
 
 
 class Look(msgspec.Struct, frozen=True, array_like=True):
-    """A closed look of the reign: what it showed, per signal its mean and rows."""
+    """A closed look of the reign: mean (None: no rows) and rows of each signal of its detector."""
 
-    family: int
     start_ms: int
-    means: dict[str, float]
-    counts: dict[str, int]
+    means: list[float | None]
+    counts: list[int]
 
 
 def _encode_key(key: Key) -> bytes:
@@ -119,13 +124,15 @@ COUNTS: TableSpec[Key, Counts] = TableSpec("counts", _encode_key, _decode_key, _
 """(bucket) → rows and bad rows by quality subject."""
 HISTORY = _structs("history", Look)
 """(0, 1, 2, …) → the reign's closed looks, in the order in which the detector took them."""
+EVIDENCE: TableSpec[Key, Evidence] = TableSpec("evidence", _encode_key, _decode_key, Evidence.pack, unpack_evidence)
+"""() → what the reign's detector remembers between looks."""
 DEPLOYMENTS = _structs("deployments", tuple[int, str, int])
 """(sequence) → version, digest, earliest event time."""
 TIPS = _structs("tips", Tip)
 """(bucket) → the newest sampled record in it."""
 CLOCK = _structs("clock", Clock)
 """() → the scalars."""
-SPECS = (NAMES, OPEN, LOOKS, TALLIES, LABELLED, ARRIVALS, COUNTS, HISTORY, DEPLOYMENTS, TIPS, CLOCK)
+SPECS = (NAMES, OPEN, LOOKS, TALLIES, LABELLED, ARRIVALS, COUNTS, HISTORY, EVIDENCE, DEPLOYMENTS, TIPS, CLOCK)
 
 
 class Ledger:
@@ -140,6 +147,7 @@ class Ledger:
         self.arrivals: Table[Key, int] = tables["arrivals"]
         self.counts: Table[Key, Counts] = tables["counts"]
         self.history: Table[Key, Look] = tables["history"]
+        self.evidence: Table[Key, Evidence] = tables["evidence"]
         self.deployments: Table[Key, tuple[int, str, int]] = tables["deployments"]
         self.tips: Table[Key, Tip] = tables["tips"]
         self._clock: Table[Key, Clock] = tables["clock"]

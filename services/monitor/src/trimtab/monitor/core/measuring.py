@@ -53,9 +53,7 @@ def measure(
     return _measured(clock, end_ms), event
 
 
-def _models(
-    plan: Plan, blocks: Sequence[Rows], reign: Reign, name_of: Mapping[int, str]
-) -> Sequence[ModelPerformance]:
+def _models(plan: Plan, blocks: Sequence[Rows], reign: Reign, name_of: Mapping[int, str]) -> Sequence[ModelPerformance]:
     tallies = performance.tallied(joined(blocks), name_of)
     return performance.models(tallies, reign.version, check(plan.metric, plan.task))
 

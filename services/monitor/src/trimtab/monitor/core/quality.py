@@ -74,8 +74,16 @@ def wilson_lower(bad: int, rows: int, deviations: float = DEVIATIONS) -> float:
     return max(0.0, (centre - spread) / (1 + z2 / rows))
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The holds that stand, and until when ended ones reached: what was bad before does not count again."""
+
+    holds: Mapping[Subject, Hold]
+    cleared_ms: Mapping[Subject, int]
+
+
 def judge(
-    subjects: Sequence[Subject], recent: Sequence[Counts], limits: Sequence[float | None], holds: Mapping[Subject, Hold]
+    subjects: Sequence[Subject], recent: Sequence[Counts], limits: Sequence[float | None], standing: Standing
 ) -> Sequence[Change]:
     """What changed at the end of the newest of the `recent` buckets (newest last, at most KEPT_BUCKETS).
 
@@ -87,9 +95,10 @@ def judge(
     suspicious = bad.sum(axis=0).tolist()
     changes = list[Change]()
     for i, (subject, limit) in enumerate(zip(subjects, limits, strict=True)):
-        hold = holds.get(subject)
+        hold = standing.holds.get(subject)
         if hold is None and suspicious[i] and limit is not None:
-            changes += _begun(subject, rows[:, i], bad[:, i], limit, [c.start_ms for c in same])
+            after = [c.start_ms for c in same if c.start_ms >= standing.cleared_ms.get(subject, c.start_ms)]
+            changes += _begun(subject, rows[: len(after), i], bad[: len(after), i], limit, after)
         elif hold is not None:
             changes += _ended(hold, rows[:, i], bad[:, i], limit)
     return changes
@@ -103,6 +112,8 @@ def _within(rows: Ints, bad: Ints, enough: int) -> tuple[int, int, int]:
 
 
 def _begun(subject: Subject, rows: Ints, bad: Ints, limit: float, starts_ms: Sequence[int]) -> Sequence[Change]:
+    if not starts_ms:
+        return ()
     buckets, n, n_bad = _within(rows, bad, ENOUGH_ROWS)
     if wilson_lower(n_bad, n) <= limit:
         return ()

@@ -47,7 +47,7 @@ def seen_share(arrived: Arrived, expected: Expectation, began_ms: int, at_ms: in
 class Closing:
     """How far label windows are closed.
 
-    `judged_ms`: the newest boundary looked at. `through_ms`: windows that end up to here may close. `silent`: the
+    `judged_ms`: the newest boundary looked at. `through_ms`: windows that end before it may close. `silent`: the
     verdict at that boundary; while it stands, `through_ms` does.
     """
 
@@ -58,7 +58,7 @@ class Closing:
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    """Windows that ended in (from_ms, until_ms] had to wait and closed at `until_ms`."""
+    """Windows that ended in [from_ms, until_ms) had to wait and closed at `until_ms`."""
 
     from_ms: int
     until_ms: int
