@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from trimtab.ingest.core.contract import Contract, compile_contract
-from trimtab.ingest.core.ports import no_registry
 from trimtab.loops import declaration
+from trimtab.loops.incoming.contract import Contract, compile_contract
+from trimtab.loops.incoming.ports import no_registry
 from trimtab.loops.model import Loop
 
 TOML = """

@@ -8,7 +8,7 @@ import pytest
 from trimtab.contracts import times
 from trimtab.contracts.codec import AvroCodec
 from trimtab.ingest.core.accept import Arrived, Clock, Judged, accept
-from trimtab.ingest.core.contract import Contract, compile_contract
+from trimtab.loops.incoming.contract import Contract, compile_contract
 from trimtab.loops.model import Loop
 
 NOW_MS = times.parse("2024-06-01T00:00:00Z")

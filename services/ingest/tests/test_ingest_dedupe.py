@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trimtab.ingest.core.dedupe import Horizon, Memo, Promise, dedupe
 from trimtab.ingest.core.memory import SEEN, Memory
-from trimtab.ingest.core.verdicts import Refusal
+from trimtab.loops.incoming.verdicts import Refusal
 from trimtab.runtime.stage import UNKNOWN_MS
 from trimtab.runtime.table import Table
 

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimtab.contracts.codec import AvroCodec
-from trimtab.ingest.core.encoding import Encoder
-from trimtab.ingest.core.fields import fields_of
+from trimtab.loops.incoming.encoding import Encoder
+from trimtab.loops.incoming.fields import fields_of
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "boolean": st.booleans(),

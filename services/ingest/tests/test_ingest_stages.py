@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from trimtab.contracts import control, data, envelope, telemetry, times, topics
 from trimtab.contracts.codec import AvroCodec, fingerprint
-from trimtab.ingest.core.ports import no_registry
 from trimtab.ingest.core.records import LARGEST_ORIGINAL
-from trimtab.ingest.stages import Edges, accept_stage, dedupe_stage, stages
+from trimtab.ingest.stages import Edges, accept_stage, contracts_of, dedupe_stage, stages
+from trimtab.loops.incoming.ports import no_registry
 from trimtab.loops.model import Loop
 from trimtab.runtime.records import Headers, Out, Record
 from trimtab.runtime.stage import Result, Stage
@@ -31,12 +31,12 @@ def blobs() -> MemoryBlobs:
 
 @pytest.fixture
 def edges(blobs: MemoryBlobs) -> Edges:
-    return Edges(no_registry, blobs.put, trace_share=0.0)
+    return Edges(blobs.put, trace_share=0.0)
 
 
 @pytest.fixture
 def accepting(shop: Loop, edges: Edges) -> Stage:
-    return accept_stage(shop, edges)
+    return accept_stage(shop, contracts_of(shop, no_registry), edges)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_trace_goes_on(accepting: Stage, good: dict[str, Any]) -> None:
 
 
 def test_a_share_of_events_starts_a_trace(shop: Loop, blobs: MemoryBlobs, good: dict[str, Any]) -> None:
-    stage = accept_stage(shop, Edges(no_registry, blobs.put, trace_share=0.25))
+    stage = accept_stage(shop, contracts_of(shop, no_registry), Edges(blobs.put, trace_share=0.25))
     events = [{**good, "order_id": f"o{n}"} for n in range(400)]
     outs = run_step(stage, sent(ORDERS, *events), now_ms=NOW_MS).out
     traced = [out for out in outs if envelope.get(out.headers, envelope.TRACEPARENT)]
@@ -173,7 +173,7 @@ def test_a_share_of_events_starts_a_trace(shop: Loop, blobs: MemoryBlobs, good: 
 
 
 def test_a_published_schema_is_read(shop: Loop, edges: Edges, good: dict[str, Any]) -> None:
-    stage = accept_stage(shop, edges)
+    stage = accept_stage(shop, contracts_of(shop, no_registry), edges)
     schema = {**shop.events["order"].schema, "fields": shop.events["order"].schema["fields"][:-1]}
     rest = {"points": None, "gift": False, "paid_at": None, "due": None}
     event = AvroCodec(schema).encode({**good, **rest, "ordered_at": AT_MS})
@@ -280,7 +280,7 @@ async def test_the_way_through_both_stages(shop: Loop, edges: Edges, good: dict[
     orders = [{**good, "order_id": f"o{n % 30}"} for n in range(90)]
     wrong = [{**good, "order_id": f"w{n}", "amount": None} for n in range(5)]
     sources = [Out(ORDERS, None, json.dumps(order).encode(), (), n % 2) for n, order in enumerate([*orders, *wrong])]
-    bus = await run_stages(stages(shop, edges), sources, now_ms=lambda: NOW_MS)
+    bus = await run_stages(stages(shop, contracts_of(shop, no_registry), edges), sources, now_ms=lambda: NOW_MS)
     written = data_of(bus, topics.events("shop", "order"))
     assert sorted(record.key or b"" for record in written) == sorted(f"o{n}".encode() for n in range(30))
     rejected = [data.decode(data.Rejected, one.value or b"") for one in data_of(bus, topics.rejected("shop"))]
@@ -289,7 +289,7 @@ async def test_the_way_through_both_stages(shop: Loop, edges: Edges, good: dict[
 
 
 def test_the_wiring_is_what_the_catalogue_says(shop: Loop, edges: Edges) -> None:
-    for stage in stages(shop, edges):
+    for stage in stages(shop, contracts_of(shop, no_registry), edges):
         name = stage.group.removesuffix(".shop")
         for template in topics.TEMPLATES.values():
             made = (

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from trimtab.contracts import envelope, telemetry, times, topics
 from trimtab.ingest.core.accept import Arrived, Clock, Judged, accept
-from trimtab.ingest.core.contract import Contract, compile_contract
 from trimtab.ingest.core.dedupe import Fate, Horizon, Memo, Promise, dedupe
 from trimtab.ingest.core.memory import SEEN, Memory
-from trimtab.ingest.core.ports import Keep, ResolveSchema
 from trimtab.ingest.core.records import Origin, Quarantine, Source, accepted_records
 from trimtab.ingest.core.schemas import KnownSchemas
-from trimtab.ingest.core.verdicts import Refusal, Rejected
+from trimtab.loops.incoming.contract import Contract, compile_contract
+from trimtab.loops.incoming.ports import Keep, ResolveSchema
+from trimtab.loops.incoming.verdicts import Refusal, Rejected
 from trimtab.loops.model import Loop
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Result, Stage, Tables
@@ -51,19 +51,21 @@ HORIZONS: TableSpec[str, Horizon] = TableSpec(
 class Edges:
     """What the stages need from outside. `trace_share`: of events without a `traceparent`, how many start one."""
 
-    resolve: ResolveSchema
     keep: Keep
     trace_share: float
 
 
-def contracts_of(loop: Loop, resolve: ResolveSchema) -> dict[str, Contract]:
-    """The contract of each event of a loop, by the event's name."""
+Contracts = Mapping[str, Contract]
+"""By event's name."""
+
+
+def contracts_of(loop: Loop, resolve: ResolveSchema) -> Contracts:
+    """The contracts of a loop's events; the stages and the HTTP door share them."""
     return {event.name: compile_contract(loop, event, resolve) for event in loop.events.values()}
 
 
-def accept_stage(loop: Loop, edges: Edges) -> Stage:
+def accept_stage(loop: Loop, contracts: Contracts, edges: Edges) -> Stage:
     """Users' events → accepted or quarantine. Delivery: exactly once from what stands in the source."""
-    contracts = contracts_of(loop, edges.resolve)
     written = [topics.accepted(loop.name, event) for event in loop.events]
     return Stage(
         group=topics.group(SERVICE, ACCEPT, loop.name),
@@ -93,9 +95,9 @@ def dedupe_stage(loop: Loop, edges: Edges) -> Stage:
     )
 
 
-def stages(loop: Loop, edges: Edges) -> list[Stage]:
+def stages(loop: Loop, contracts: Contracts, edges: Edges) -> list[Stage]:
     """Both stages of a loop."""
-    return [accept_stage(loop, edges), dedupe_stage(loop, edges)]
+    return [accept_stage(loop, contracts, edges), dedupe_stage(loop, edges)]
 
 
 class AcceptStep:
@@ -120,7 +122,7 @@ class AcceptStep:
                 continue
             judged = self._judge(contract, records, batch.now_ms, tables)
             out += self._records(contract.event, records, judged, batch.now_ms)
-            measures += measured(self._loop, contract.event, "kafka", judged)
+            measures += _measured(self._loop, contract.event, judged)
             if judged.accepted:
                 clocks[topic] = max(event.time_ms for event in judged.accepted)
         return Result(out, clocks, measures=measures)
@@ -145,20 +147,21 @@ class AcceptStep:
         ]
 
 
-def measured(loop: str, event: str, door: str, judged: Judged) -> list[Measure]:
+def _measured(loop: str, event: str, judged: Judged) -> list[Measure]:
     """A batch's verdicts as counts."""
     of_event = {"loop": loop, "event": event}
     passed, refused = len(judged.accepted), len(judged.rejected)
     return [
-        Measure(telemetry.INGEST_EVENTS, passed + refused, {**of_event, "door": door}),
-        Measure(telemetry.INGEST_ACCEPTED, passed, {**of_event, "door": door}),
+        Measure(telemetry.INGEST_EVENTS, passed + refused, of_event),
+        Measure(telemetry.INGEST_ACCEPTED, passed, of_event),
         *(Measure(telemetry.INGEST_REJECTED, 1, {**of_event, "rule": one.refusal.rule}) for one in judged.rejected),
     ]
 
 
 def source_of(record: Read) -> Source:
     """The place of a record."""
-    return Source(record.topic, record.partition, record.offset)
+    trace = envelope.get(record.headers, envelope.TRACEPARENT)
+    return Source(record.topic, record.partition, record.offset, trace)
 
 
 class DedupeStep:

@@ -7,10 +7,10 @@ from typing import Any
 
 from trimtab.contracts import times
 from trimtab.contracts.codec import HEADER_BYTES
-from trimtab.ingest.core.columns import event_times, failing, physical
-from trimtab.ingest.core.contract import Contract
-from trimtab.ingest.core.reading import Readable, read
-from trimtab.ingest.core.verdicts import Accepted, Refusal, Rejected
+from trimtab.loops.incoming.columns import event_times, failing, physical
+from trimtab.loops.incoming.contract import Contract
+from trimtab.loops.incoming.reading import Readable, read
+from trimtab.loops.incoming.verdicts import Accepted, Refusal, Rejected
 from trimtab.loops.keys import value_text
 
 DIGEST_BYTES = 16

@@ -8,7 +8,7 @@ import msgspec
 
 from trimtab.contracts import times
 from trimtab.ingest.core.memory import Memory, id_digest, stretch_end_ms
-from trimtab.ingest.core.verdicts import Refusal
+from trimtab.loops.incoming.verdicts import Refusal
 
 _DAY_MS = 86_400_000
 Fate = Literal["new", "copy", "revision"]

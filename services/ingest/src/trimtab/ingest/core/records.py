@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from trimtab.contracts import data, envelope
 from trimtab.contracts.envelope import Headers
-from trimtab.ingest.core.columns import stamps
-from trimtab.ingest.core.ports import Keep
-from trimtab.ingest.core.verdicts import Accepted, Rejected
+from trimtab.loops.incoming.columns import stamps
+from trimtab.loops.incoming.ports import Keep
+from trimtab.loops.incoming.verdicts import Accepted, Rejected
 from trimtab.runtime.control import first_trace
 from trimtab.runtime.records import Out
 
@@ -19,11 +19,12 @@ _NONE: Headers = ()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an event came from: a place in a topic, or a request (`http`, -1, -1)."""
+    """Where an event came from. `trace`: its `traceparent`, where it has one."""
 
     topic: str
     partition: int
     offset: int
+    trace: bytes | None = None
 
     @property
     def place(self) -> str:
@@ -103,5 +104,7 @@ class Quarantine:
             event_time_ms=rejected.time_ms,
         )
         own = rejected.time_ms if rejected.refusal.rule != "time_ahead" else None
-        headers = envelope.headers(source.place, "rejected", self.origin.source, clock_ms if own is None else own)
+        trace = None if source.trace is None else source.trace.decode("ascii", "replace")
+        at_ms = clock_ms if own is None else own
+        headers = envelope.headers(source.place, "rejected", self.origin.source, at_ms, trace)
         return Out(self.topic, rejected.id or source.place.encode(), data.encode(value), headers)

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from trimtab.ingest.core.contract import Contract, Row
-from trimtab.ingest.core.fields import Field
-from trimtab.ingest.core.verdicts import Refusal
+from trimtab.loops.incoming.contract import Contract, Row
+from trimtab.loops.incoming.fields import Field
+from trimtab.loops.incoming.verdicts import Refusal
 from trimtab.loops.names import nearest
 
 MOST = 5

@@ -8,11 +8,11 @@ import msgspec
 import polars as pl
 
 from trimtab.contracts.codec import Reader, fingerprint
-from trimtab.ingest.core.encoding import Encoder
-from trimtab.ingest.core.fields import Field, fields_of
-from trimtab.ingest.core.ports import ResolveSchema
 from trimtab.loops.columns import event_columns
 from trimtab.loops.expressions import RowExpression, compile_row
+from trimtab.loops.incoming.encoding import Encoder
+from trimtab.loops.incoming.fields import Field, fields_of
+from trimtab.loops.incoming.ports import ResolveSchema
 from trimtab.loops.model import Event, Loop
 
 Row = tuple[Any, ...]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import msgspec
 
 from trimtab.contracts.errors import CodecError, UnknownFingerprintError, UnknownSchemaIdError
-from trimtab.ingest.core.contract import Contract, Row
-from trimtab.ingest.core.diagnosis import diagnose
-from trimtab.ingest.core.verdicts import Refusal, Rejected
+from trimtab.loops.incoming.contract import Contract, Row
+from trimtab.loops.incoming.diagnosis import diagnose
+from trimtab.loops.incoming.verdicts import Refusal, Rejected
 
 _AVRO = (b"\xc3", b"\x00")
 """First bytes of the single-object encoding and of the Confluent frame; no JSON begins with them."""

@@ -9,10 +9,10 @@ import polars as pl
 
 from trimtab.contracts import times
 from trimtab.contracts.errors import BadTimeError
-from trimtab.ingest.core.contract import Contract, Row, Rule
-from trimtab.ingest.core.fields import ZONED, Field
-from trimtab.ingest.core.verdicts import Refusal
 from trimtab.loops.columns import TIME
+from trimtab.loops.incoming.contract import Contract, Row, Rule
+from trimtab.loops.incoming.fields import ZONED, Field
+from trimtab.loops.incoming.verdicts import Refusal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -15,7 +15,7 @@ import numpy as np
 
 from trimtab.contracts.codec import MARKER, AvroCodec
 from trimtab.contracts.errors import UnencodableError
-from trimtab.ingest.core.fields import Field
+from trimtab.loops.incoming.fields import Field
 
 _VARINT_BYTES = 10
 _SMALL = 8192
