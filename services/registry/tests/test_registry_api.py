@@ -11,10 +11,10 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from trimtab.contracts import control, topics
+from trimtab.registry.adapters.database import TOPICS, Projected, migrate
+from trimtab.registry.adapters.desk import Desk
+from trimtab.registry.adapters.queries import Queries
 from trimtab.registry.api import Deps, create_router
-from trimtab.registry.database import TOPICS, Projected, migrate
-from trimtab.registry.desk import Desk
-from trimtab.registry.queries import Queries
 from trimtab.registry.stages import INPUTS, OUTPUTS, PARTITIONS, fold_stage
 from trimtab.runtime.control import LoopEvent, written
 from trimtab.runtime.edge import Edge
@@ -56,8 +56,9 @@ class Registry:
         stack.callback(running.cancel)
         if deciding:
             await stack.enter_async_context(Running([self._stage], self.bus))
+        deps = Deps(queries, queries, desk, self.blobs, now_ms=lambda: 7, new_id=lambda: "made")
         app = FastAPI()
-        app.include_router(create_router(Deps(queries, desk, self.blobs, now_ms=lambda: 7, new_id=lambda: "made")))
+        app.include_router(create_router(deps))
         transport = httpx.ASGITransport(app)
         return await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://registry"))
 

@@ -20,10 +20,10 @@ from trimtab.contracts.control import (
     TimeAdvanced,
     TrainingFailed,
 )
-from trimtab.registry.database import Projected, migrate
-from trimtab.registry.queries import Queries
+from trimtab.registry.adapters.database import Projected, migrate
+from trimtab.registry.adapters.queries import Queries
+from trimtab.registry.adapters.tables import Base
 from trimtab.registry.stages import fold_stage
-from trimtab.registry.tables import Base
 from trimtab.runtime.bus import Part
 from trimtab.runtime.control import LoopEvent, written
 from trimtab.runtime.records import Out, Read, Record

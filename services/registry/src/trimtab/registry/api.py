@@ -3,15 +3,20 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.contracts.control import RegistryCommand
-from trimtab.registry.answers import CommandFacts, DeploymentFacts, LoopSummary, Page, VersionDetail, VersionSummary
-from trimtab.registry.desk import Desk
-from trimtab.registry.queries import Queries
+from trimtab.registry.core.answers import (
+    CommandFacts,
+    DeploymentFacts,
+    LoopSummary,
+    Page,
+    VersionDetail,
+    VersionSummary,
+)
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.store.blobs import Blobs
 from trimtab.store.errors import BadDigestError, BlobMissingError, StoreError
@@ -34,12 +39,55 @@ class CommandBody(BaseModel):
     command_id: Annotated[str | None, Field(min_length=1, max_length=200)] = None
 
 
+class Catalogue(Protocol):
+    """Loops and their versions. Lists come in pages; `after` is the last page's `next`."""
+
+    def has_loop(self, loop: str) -> bool:
+        """Whether the loop was ever declared."""
+
+    def loops(self, limit: int, after: str | None) -> Page[LoopSummary]:
+        """By name."""
+
+    def versions(self, loop: str, limit: int, after: int | None) -> Page[VersionSummary]:
+        """Newest first."""
+
+    def version(self, loop: str, version: int) -> VersionDetail | None:
+        """With its whole lineage; None where there is none of that number."""
+
+
+class History(Protocol):
+    """What happened to versions, and which blobs are theirs."""
+
+    def deployments(self, loop: str, limit: int, after: int | None) -> Page[DeploymentFacts]:
+        """Newest first."""
+
+    def commands(self, loop: str, limit: int, after: str | None) -> Page[CommandFacts]:
+        """By id."""
+
+    def command(self, loop: str, command_id: str) -> CommandFacts | None:
+        """One command; None where none of that id is known."""
+
+    def is_model(self, digest: str) -> bool:
+        """Whether a blob is a model of some version: others are not given out."""
+
+
+class Commands(Protocol):
+    """The way of commands into the log."""
+
+    async def settle(self, command: RegistryCommand) -> CommandFacts | None:
+        """Record a command and wait for its answer; None when it was recorded but is not answered in time.
+
+        Raises EdgeBusyError, EdgeSilentError.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """What the API works with. `now_ms` and `new_id` are for commands that bring no id or time of their own."""
 
-    queries: Queries
-    desk: Desk
+    catalogue: Catalogue
+    history: History
+    commands: Commands
     blobs: Blobs
     now_ms: Callable[[], int]
     new_id: Callable[[], str]
@@ -48,25 +96,25 @@ class Deps:
 def create_router(deps: Deps) -> APIRouter:
     """All routes of the registry."""
     router = APIRouter(prefix="/v1")
-    _add_lists(router, deps.queries)
+    _add_lists(router, deps.catalogue, deps.history)
     _add_commands(router, deps)
     _add_blobs(router, deps)
     return router
 
 
-def _add_lists(router: APIRouter, queries: Queries) -> None:
+def _add_lists(router: APIRouter, catalogue: Catalogue, history: History) -> None:
     @router.get("/loops")
     def loops(limit: Limit = 50, after: Text = None) -> Page[LoopSummary]:
-        return queries.loops(limit, after)
+        return catalogue.loops(limit, after)
 
     @router.get("/loops/{loop}/versions")
     def versions(loop: str, limit: Limit = 50, after: Number = None) -> Page[VersionSummary]:
-        _require_loop(queries, loop)
-        return queries.versions(loop, limit, after)
+        _require_loop(catalogue, loop)
+        return catalogue.versions(loop, limit, after)
 
     @router.get("/loops/{loop}/versions/{version}")
     def version(loop: str, version: VersionNumber) -> VersionDetail:
-        found = queries.version(loop, version)
+        found = catalogue.version(loop, version)
         if found is None:
             raise HTTPException(
                 404, f"loop {loop!r} has no version {version}; GET /v1/loops/{loop}/versions lists them"
@@ -75,15 +123,15 @@ def _add_lists(router: APIRouter, queries: Queries) -> None:
 
     @router.get("/loops/{loop}/deployments")
     def deployments(loop: str, limit: Limit = 50, after: Number = None) -> Page[DeploymentFacts]:
-        _require_loop(queries, loop)
-        return queries.deployments(loop, limit, after)
+        _require_loop(catalogue, loop)
+        return history.deployments(loop, limit, after)
 
 
 def _add_commands(router: APIRouter, deps: Deps) -> None:
     @router.post("/loops/{loop}/commands", responses={202: {"model": CommandFacts}, 409: {"model": CommandFacts}})
     async def command(loop: str, body: CommandBody, response: Response) -> CommandFacts:
         """200: done. 409: refused, with the reason. 202: recorded, not decided yet; ask for it by its id."""
-        await asyncio.to_thread(_require_loop, deps.queries, loop)
+        await asyncio.to_thread(_require_loop, deps.catalogue, loop)
         wish = RegistryCommand(
             loop=loop,
             at_ms=deps.now_ms(),
@@ -94,7 +142,7 @@ def _add_commands(router: APIRouter, deps: Deps) -> None:
             note=body.note,
         )
         try:
-            answer = await deps.desk.settle(wish)
+            answer = await deps.commands.settle(wish)
         except (EdgeBusyError, EdgeSilentError) as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         if answer is None:
@@ -105,12 +153,12 @@ def _add_commands(router: APIRouter, deps: Deps) -> None:
 
     @router.get("/loops/{loop}/commands")
     def commands(loop: str, limit: Limit = 50, after: Text = None) -> Page[CommandFacts]:
-        _require_loop(deps.queries, loop)
-        return deps.queries.commands(loop, limit, after)
+        _require_loop(deps.catalogue, loop)
+        return deps.history.commands(loop, limit, after)
 
     @router.get("/loops/{loop}/commands/{command_id}")
     def one_command(loop: str, command_id: str) -> CommandFacts:
-        found = deps.queries.command(loop, command_id)
+        found = deps.history.command(loop, command_id)
         if found is None:
             raise HTTPException(404, f"loop {loop!r} has no command {command_id!r} (yet)")
         return found
@@ -120,7 +168,7 @@ def _add_blobs(router: APIRouter, deps: Deps) -> None:
     @router.get("/blobs/{digest}", response_class=Response)
     def blob(digest: str) -> Response:
         """The bytes of a model, verified, by the digest that its version names."""
-        if not deps.queries.is_model(digest):
+        if not deps.history.is_model(digest):
             raise HTTPException(404, f"no version has a model {digest!r}")
         try:
             data = deps.blobs.get(digest)
@@ -132,8 +180,8 @@ def _add_blobs(router: APIRouter, deps: Deps) -> None:
         return Response(data, media_type="application/octet-stream", headers=headers)
 
 
-def _require_loop(queries: Queries, loop: str) -> None:
-    if not queries.has_loop(loop):
+def _require_loop(catalogue: Catalogue, loop: str) -> None:
+    if not catalogue.has_loop(loop):
         raise HTTPException(404, f"no loop {loop!r} is declared; GET /v1/loops lists those that are")
 
 

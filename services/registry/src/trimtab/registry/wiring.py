@@ -6,10 +6,10 @@ import uuid
 from sqlalchemy import Engine
 
 from trimtab.contracts import topics
+from trimtab.registry.adapters.database import TOPICS, Projected, migrate
+from trimtab.registry.adapters.desk import Desk
+from trimtab.registry.adapters.queries import Queries
 from trimtab.registry.api import Deps, create_router
-from trimtab.registry.database import TOPICS, Projected, migrate
-from trimtab.registry.desk import Desk
-from trimtab.registry.queries import Queries
 from trimtab.registry.settings import Settings, SigningSettings
 from trimtab.registry.stages import fold_stage
 from trimtab.runtime.host import Service
@@ -33,8 +33,9 @@ def build(settings: Settings) -> Service:
     queries = Queries(engine)
     desk = Desk(edge, queries, projected, patience_s=settings.registry.answer_s)
     deps = Deps(
-        queries=queries,
-        desk=desk,
+        catalogue=queries,
+        history=queries,
+        commands=desk,
         blobs=BlobStore(settings.store.url),
         now_ms=lambda: int(time.time() * 1000),
         new_id=lambda: uuid.uuid4().hex,

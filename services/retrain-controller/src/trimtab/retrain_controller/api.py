@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.contracts.control import RetrainAsked, RetrainDeclined, RetrainRequested
 from trimtab.contracts.times import Instant
-from trimtab.retrain_controller.journal import Answer, Cursor, Journal
+from trimtab.retrain_controller.core.journal import Answer, Cursor, Journal
 from trimtab.runtime.control import written
 from trimtab.runtime.edge import Edge
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError

@@ -3,8 +3,9 @@
 import time
 import uuid
 
+from trimtab.retrain_controller.adapters import TOPICS, JournalView
 from trimtab.retrain_controller.api import Deps, create_router
-from trimtab.retrain_controller.journal import Journal
+from trimtab.retrain_controller.core.journal import Journal
 from trimtab.retrain_controller.settings import Settings
 from trimtab.retrain_controller.stages import decide_stage
 from trimtab.runtime.host import Service
@@ -19,7 +20,7 @@ def build(settings: Settings) -> Service:
     return Service(
         name="retrain-controller",
         stages=(decide_stage(),),
-        views=tuple(journal.views()),
+        views=tuple(JournalView(topic, journal) for topic in TOPICS),
         router=create_router(deps),
         resources=(edge,),
     )

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from trimtab.registry import tables
-from trimtab.registry.answers import (
+from trimtab.registry.adapters import tables
+from trimtab.registry.core.answers import (
     CommandFacts,
     ComparisonFacts,
     DatasetFacts,

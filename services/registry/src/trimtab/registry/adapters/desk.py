@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from trimtab.contracts.control import RegistryCommand
-from trimtab.registry.answers import CommandFacts
-from trimtab.registry.database import Projected
-from trimtab.registry.queries import Queries
+from trimtab.registry.adapters.database import Projected
+from trimtab.registry.adapters.queries import Queries
+from trimtab.registry.core.answers import CommandFacts
 from trimtab.runtime.bus import Part
 from trimtab.runtime.control import written
 from trimtab.runtime.edge import Edge

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from sqlalchemy.orm import Session
 
 from trimtab.contracts import control
-from trimtab.registry import tables
+from trimtab.registry.adapters import tables
 
 T = TypeVar("T", bound=tables.Base)
 

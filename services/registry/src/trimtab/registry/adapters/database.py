@@ -12,8 +12,8 @@ from sqlalchemy.orm import Session
 
 from trimtab.contracts import control, topics
 from trimtab.contracts.errors import BadControlEventError
-from trimtab.registry import tables
-from trimtab.registry.projecting import end_loop, project
+from trimtab.registry.adapters import tables
+from trimtab.registry.adapters.projecting import end_loop, project
 from trimtab.runtime.bus import Part
 from trimtab.runtime.records import Read
 from trimtab.store.errors import BadSignatureError

@@ -1,15 +1,9 @@
 """What was asked, requested and declined, read from the log and kept in memory: a few records a month for each loop."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
 
-from trimtab.contracts import control, topics
+from trimtab.contracts import control
 from trimtab.contracts.control import LoopDeclared, RetrainAsked, RetrainDeclined, RetrainRequested
-from trimtab.contracts.errors import BadControlEventError
-from trimtab.runtime.records import Read
-from trimtab.runtime.stage import View
 
 Answer = RetrainRequested | RetrainDeclined
 Cursor = tuple[int, str]
@@ -25,16 +19,12 @@ class Decision:
 
 
 class Journal:
-    """Every decision of every loop, and every person's wish. Mutable: the views below fill it."""
+    """Every decision of every loop, and every person's wish. Mutable: the service's views fill it."""
 
     def __init__(self) -> None:
         self._loops: set[str] = set()
         self._decisions: dict[str, dict[Cursor, Answer]] = {}
         self._asks: dict[tuple[str, str], RetrainAsked] = {}
-
-    def views(self) -> Sequence[View]:
-        """The broadcast inputs that fill it."""
-        return [JournalView(topic, self) for topic in TOPICS]
 
     def has_loop(self, loop: str) -> bool:
         """Whether the loop is declared."""
@@ -67,34 +57,9 @@ class Journal:
         self._loops.discard(loop)
 
 
-TOPICS = (topics.LOOP_DECLARED, topics.RETRAIN_ASKED, topics.RETRAIN_REQUESTED, topics.RETRAIN_DECLINED)
-
-
 def cursor_of(answer: Answer) -> Cursor:
     """Follows from the event, so that every replica has the same pages."""
     if isinstance(answer, RetrainRequested):
         return answer.at_ms, f"requested-{answer.request_id}"
     cause = answer.cause
     return answer.at_ms, f"declined-{cause.kind}-{cause.drift_id or cause.ask_id or ''}-{answer.reason}"
-
-
-class JournalView:
-    """One of the journal's topics."""
-
-    clock: Literal["marks", "none"] = "none"
-    writers: Mapping[str, int] = MappingProxyType({})
-
-    def __init__(self, topic: str, journal: Journal) -> None:
-        self.topic = topic
-        self._journal = journal
-
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in records; what keeps no schema (written by hand) is passed over."""
-        for record in records:
-            if record.value is None:
-                self._journal.end((record.key or b"").decode("utf-8", "replace"))
-                continue
-            try:
-                self._journal.note(control.decode(self.topic, record.value))
-            except BadControlEventError:
-                continue

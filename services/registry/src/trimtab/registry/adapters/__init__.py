@@ -1,0 +1,1 @@
+"""SQL, and the way of commands into the log and back."""
