@@ -4,11 +4,12 @@ import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.groups import GroupedEvents
-from trimtab.loops.keys import key_texts
+from trimtab.loops.keys import key_columns, key_texts
 from trimtab.loops.model import Loop
 from trimtab.loops.online import OnlineStore
-from trimtab.loops.rows import EventRows, Row
+from trimtab.loops.rows import EventReader, EventRows, Row
 from trimtab.loops.tiles import fold
 from trimtab.loops.vectors import Assembler, Vectors
 from trimtab.testing.declarations import offers
@@ -146,3 +147,19 @@ def test_times_and_numbers_arrive_as_their_schema_says() -> None:
     )
     found = frame.select(pl.col("micros", "text").dt.epoch("ms"), pl.col("day").cast(pl.Int32), pl.col("ratio"))
     assert found.rows() == [(1500, 2000, 1, 2.0), (None, None, None, None)]
+
+
+def test_events_are_the_same_read_one_by_one_or_in_columns() -> None:
+    event = offers().events["offer"]
+    codec = AvroCodec(event.schema)
+    messages = [
+        codec.encode(offer(number, None if number % 3 else "top", NOON + number, float("nan") if number % 5 else 2.5))
+        for number in range(100)
+    ]
+    reader = EventReader(event, ["place", "price", "shown_at"])
+    whole, parts = reader.read(messages), [reader.read(messages[start : start + 10]) for start in range(0, 100, 10)]
+    assert whole.frame.equals(pl.concat([part.frame for part in parts]))
+    for name in ("place", "shown_at"):
+        assert whole.values[name] == [value for part in parts for value in part.values[name]]
+    keys = key_columns([whole.values["place"], whole.values["shown_at"]])
+    assert keys[:2] == [f"top\x1f{NOON}", None]

@@ -34,10 +34,18 @@ def key_text(values: Sequence[object]) -> str | None:
 
 def key_texts(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[str | None]:
     """`key_text` of each row's `by` fields."""
-    if len(by) == 1:
-        columns = [row.get(by[0]) for row in rows]
-        return [None if value is None else _plain(value_text(value)) for value in columns]
-    return [key_text([row.get(name) for name in by]) for row in rows]
+    return key_columns([[row.get(name) for row in rows] for name in by])
+
+
+def key_columns(columns: Sequence[Sequence[object]]) -> list[str | None]:
+    """`key_text` of the values of each row, given field by field.
+
+    >>> key_columns([["JFK", "EWR"], [1, None]])
+    ['JFK\x1f1', None]
+    """
+    if len(columns) == 1:
+        return [None if value is None else _plain(value_text(value)) for value in columns[0]]
+    return [key_text(values) for values in zip(*columns, strict=True)]
 
 
 def key_values(key: str) -> list[str]:

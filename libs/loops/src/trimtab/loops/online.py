@@ -45,10 +45,14 @@ class UnknownGroupError(LoopsError):
 
 
 class OnlineStore:
-    """Tiles of a loop's groups by key. Mutable; it belongs to one event loop or one backtest."""
+    """Tiles of a loop's groups by key. Mutable; it belongs to one event loop or one backtest.
+
+    `newest_ms`: the newest event time that was ever put; None at first.
+    """
 
     def __init__(self, groups: Iterable[TileGroup]) -> None:
         self._groups = {group.digest: _GroupStore(group) for group in groups}
+        self.newest_ms: int | None = None
 
     def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
         """Replace tiles; None drops one. Tiles of unknown groups are passed over: they belong to another version."""
@@ -57,7 +61,9 @@ class OnlineStore:
             by_group.setdefault(digest, {})[(key, tile)] = value
         for digest, tiles in by_group.items():
             if digest in self._groups:
-                self._groups[digest].put(tiles)
+                newest_ms = self._groups[digest].put(tiles)
+                if newest_ms is not None and (self.newest_ms is None or newest_ms > self.newest_ms):
+                    self.newest_ms = newest_ms
 
     def load(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Replace tiles by records of `<loop>.online` (key, value); no value drops one. Raises a CodecError."""
@@ -113,7 +119,8 @@ class _GroupStore:
     def nbytes(self) -> int:
         return sum(arena.nbytes for arena in (self._rows, *self._sets))
 
-    def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> None:
+    def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> int | None:
+        """Replaces tiles; gives their newest event time."""
         numbers = {key: self._number(key) for key, _ in tiles}
         keys = np.array([numbers[key] for key, _ in tiles], dtype=np.int64)
         units = np.array([tile for _, tile in tiles], dtype=np.int64)
@@ -134,6 +141,8 @@ class _GroupStore:
         self._climb(keys, units)
         self._forget(numbers)
         self._forget_texts()
+        newest = stacked.columns[0]
+        return int(newest.max()) if len(newest) else None
 
     def _climb(self, keys: Ints, units: Ints) -> None:
         """Merges the changed blocks of each level into the rows of the next."""
