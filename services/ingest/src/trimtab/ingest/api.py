@@ -1,7 +1,7 @@
 """HTTP: events in, a verdict on each."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, HTTPException, Request, Response
 from trimtab.ingest.core.door import Answer, Door
 from trimtab.ingest.core.door import Request as Sent
 from trimtab.ingest.errors import (
+    IngestError,
     LogAwayError,
     TooMuchError,
     UnknownEventError,
@@ -20,7 +21,7 @@ from trimtab.ingest.errors import (
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_STATUS = {
+_STATUS: Mapping[type[IngestError], int] = {
     UnknownLoopError: 404,
     UnknownEventError: 404,
     UnreadableBodyError: 400,
@@ -72,7 +73,7 @@ def create_router(deps: Deps) -> APIRouter:
             lines = content_type.partition(";")[0].strip().lower() in LINES
             trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
             answer = await deps.door.take(Sent(loop, event, body, lines, trace), deps.now_ms())
-        except tuple(_STATUS) as error:
+        except IngestError as error:
             headers = {"Retry-After": "1"} if isinstance(error, LogAwayError) else None
             raise HTTPException(_STATUS[type(error)], str(error), headers) from error
         return Response(msgspec.json.encode(answer), _status(answer), media_type="application/json")

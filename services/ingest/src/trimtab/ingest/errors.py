@@ -42,7 +42,7 @@ class TooMuchError(IngestError):
 
 
 class LogAwayError(IngestError):
-    """The log did not acknowledge: the events may or may not stand there. Sent again, with their ids, they count once."""
+    """The log did not acknowledge: the events may or may not stand there. Sent again, they count once, by their ids."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the log has not acknowledged the events; send the same again in a moment: {reason}")

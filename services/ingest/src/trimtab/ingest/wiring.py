@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.ingest.adapters import ConfluentRegistry, EdgeLog
 from trimtab.ingest.api import Deps, create_router
@@ -38,7 +39,7 @@ def build(settings: Settings) -> Service:
             digest=declared.digest,
         )
         contracts = contracts_of(loop, resolve)
-        writer = f"{SERVICE}.{ACCEPT}.{loop.name}"
+        writer = topics.group(SERVICE, ACCEPT, loop.name)
         records = published([event.schema for event in loop.events.values()], by=writer, at_ms=wall_ms())
 
         async def publish() -> None:
@@ -48,10 +49,13 @@ def build(settings: Settings) -> Service:
             stages(loop, contracts, edges), prepare=publish, started=lambda: open_loops.update({loop.name: contracts})
         )
 
+    def close(loop: str) -> None:
+        open_loops.pop(loop, None)
+
     return Service(
         name=SERVICE,
         work=work,
-        ended=lambda loop: open_loops.pop(loop, None) and None,
+        ended=close,
         router=create_router(Deps(Door(open_loops, EdgeLog(producer)), wall_ms, settings.max_body_bytes)),
         resources=[producer],
     )

@@ -346,7 +346,7 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                            cleanup='delete',
                            retention_ms=-1,
                            marks=True,
-                           writers=('ingest.accept', 'ingest.dedupe', 'ingest.http'),
+                           writers=('ingest.accept', 'ingest.dedupe'),
                            readers=('monitor.route', 'cli.rejected')),
  'retrain_asked': TopicTemplate(name='retrain_asked',
                                 topic='retrain.asked',
@@ -439,8 +439,8 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                          topic='{loop}.source.{event}',
                          plane='data',
                          per='event',
-                         description="A user's events as they come: JSON, single-object Avro or a Confluent frame. "
-                                     "The user's producer chooses the key.",
+                         description="A user's events as they come, from producers or by HTTP: JSON, single-object "
+                                     "Avro or a Confluent frame. The user's producer chooses the key.",
                          key="the user's",
                          value='users',
                          schema=None,

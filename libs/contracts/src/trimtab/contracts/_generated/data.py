@@ -180,11 +180,11 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None = None
     """event id, where it could be read"""
     source_topic: str
-    """where it came from; http for a request"""
+    """where it came from"""
     source_partition: int
-    """-1 for a request"""
+    """where it stands there"""
     source_offset: int
-    """-1 for a request"""
+    """where it stands there"""
     original: bytes | None = None
     """as it came; null: see blob"""
     blob: str | None = None

@@ -122,7 +122,8 @@ def judged(
     """The verdict on each event, and the records to write: all but those that no record can hold."""
     found = accept(contract, Arrived(values, [now_ms] * len(values), now_ms), None)
     refused = {one.index: one for one in found.rejected} | _too_large(values)
-    ids = {one.index: one.id for one in [*found.rejected, *found.accepted]}
+    ids: dict[int, bytes | None] = {one.index: one.id for one in found.rejected}
+    ids |= {one.index: one.id for one in found.accepted}
     verdicts = [_verdict(ids[index], refused.get(index)) for index in range(len(values))]
     topic = topics.source(contract.loop, contract.event)
     outs = [Out(topic, ids[index], value, headers) for index, value in enumerate(values) if len(value) <= LARGEST_EVENT]
