@@ -1,0 +1,262 @@
+"""What only a real broker can do to a stage: late and lost answers, refused records, slow restores."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import aiokafka.errors as kafka_errors
+import numpy as np
+import pytest
+from aiokafka.conn import create_conn
+from aiokafka.protocol.transaction import (
+    AddOffsetsToTxnRequest,
+    AddPartitionsToTxnRequest,
+    EndTxnRequest,
+    TxnOffsetCommitRequest,
+)
+from trimtab.runtime.bus import Catalog, Consumer, Membership, Part, Reader, Transactions
+from trimtab.runtime.errors import OutcomeUnknownError
+from trimtab.runtime.kafka.transactions import KafkaTransactions
+from trimtab.runtime.records import Out, Read
+from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
+from trimtab.runtime.table import TableSpec
+from trimtab.testing import KafkaLab, Running
+
+pytestmark = pytest.mark.kafka
+
+Send = Callable[[Any, Any], Any]
+
+
+class BadNetwork:
+    """The lab's bus, with something between producers and the broker, and slow readers if asked for.
+
+    `spoil(send)` is given aiokafka's `client.send` and returns what producers get instead.
+    """
+
+    def __init__(
+        self, lab: KafkaLab, spoil: Callable[[Any], Any] = lambda send: send, read_delay_s: float = 0.0
+    ) -> None:
+        self._lab, self._spoil, self._read_delay_s = lab, spoil, read_delay_s
+        self.assigned: list[frozenset[int]] = []
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._lab.bus.catalog
+
+    async def consumer(self, membership: Membership) -> Consumer:
+        def assigned(units: frozenset[int]) -> None:
+            self.assigned.append(units)
+            membership.assigned(units)
+
+        spied = Membership(membership.group, membership.topics, membership.partitions, assigned)
+        return await self._lab.bus.consumer(spied)
+
+    def transactions(self, transactional_id: str, group: str) -> Transactions:
+        return SpoiltTransactions(self._lab, transactional_id, group, self._spoil)
+
+    async def reader(self, starts: Mapping[Part, int]) -> Reader:
+        return SlowReader(await self._lab.bus.reader(starts), self._read_delay_s)
+
+
+class SlowReader:
+    def __init__(self, reader: Reader, delay_s: float) -> None:
+        self._reader, self._delay_s = reader, delay_s
+        self.positions, self.close = reader.positions, reader.close
+
+    async def poll(self, timeout_s: float) -> Mapping[Part, Sequence[Read]]:
+        await asyncio.sleep(self._delay_s)
+        return await self._reader.poll(timeout_s)
+
+
+class SpoiltTransactions(KafkaTransactions):
+    def __init__(self, lab: KafkaLab, transactional_id: str, group: str, spoil: Callable[[Any], Any]) -> None:
+        super().__init__(lab.connection, transactional_id, group)
+        self._spoil_send = spoil
+
+    async def open(self) -> None:
+        await super().open()
+        client: Any = self._producer.client if self._producer is not None else None
+        client.send = self._spoil_send(client.send)
+
+
+def numbering(lab: KafkaLab, partitions: int = 2, spec: TableSpec[bytes, int] | None = None) -> Stage:
+    source, target = lab.prefix + "in", lab.prefix + "out"
+
+    def step(_partition: int, tables: Tables, batch: Batch) -> Result:
+        table, outs = tables["n"], []
+        for record in batch.records.get(source, ()):
+            number = (table.get(record.key) or 0) + 1
+            table.put(record.key, number)
+            outs.append(Out(target, record.key, b"%s %d" % (record.value, number)))
+        return Result(outs)
+
+    return Stage(
+        group=lab.prefix + "t.count",
+        changelog=lab.prefix + "t-count.changelog",
+        partitions=partitions,
+        inputs=[Input(source, "none")],
+        step=step,
+        outputs=[Output(target, partitions)],
+        tables=[spec or TableSpec("n", bytes, bytes, lambda count: b"%d" % count, int)],
+        max_batch=50,
+    )
+
+
+async def prepare(lab: KafkaLab, stage: Stage, count: int) -> None:
+    names = [lab.prefix + "in", lab.prefix + "out", stage.changelog]
+    await lab.create(dict.fromkeys(names, stage.partitions), compacted=[stage.changelog])
+    await lab.append([Out(names[0], b"k%d" % (number % 7), b"%d" % number) for number in range(count)])
+
+
+async def outputs(lab: KafkaLab, count: int) -> list[tuple[bytes | None, bytes]]:
+    found = await lab.read(lab.prefix + "out")
+    while len(found) < count:
+        await asyncio.sleep(0.05)
+        found = await lab.read(lab.prefix + "out")
+    return [(record.key, record.value or b"") for record in found]
+
+
+def assert_exactly_once(found: Sequence[tuple[bytes | None, bytes]], count: int) -> None:
+    assert sorted(int(value.split()[0]) for _, value in found) == list(range(count))
+    last: Counter[bytes | None] = Counter()
+    for key, value in found:
+        last[key] += 1
+        assert int(value.split()[1]) == last[key]
+
+
+async def test_an_end_of_transaction_that_arrives_late_tears_nothing(kafka_lab: KafkaLab) -> None:
+    """The first EndTxn is held up. Its producer is given up, and the next one's transactions stay whole."""
+    held: list[Any] = []
+
+    def hold_the_first(send: Any) -> Any:
+        async def spoilt(node: int, request: Any, **more: Any) -> Any:
+            if isinstance(request, EndTxnRequest) and not held:
+                held.append(request)
+                raise kafka_errors.RequestTimedOutError
+            return await send(node, request, **more)
+
+        return spoilt
+
+    lab, part = kafka_lab, Part(kafka_lab.prefix + "out", 0)
+    await lab.create({part.topic: 1})
+    transactions = SpoiltTransactions(lab, lab.prefix + "id", lab.prefix + "g", hold_the_first)
+    await transactions.open()
+    with pytest.raises(OutcomeUnknownError):
+        await transactions.commit({part: [Out(part.topic, b"k", b"first")]}, {})
+    await transactions.open()
+    again = asyncio.create_task(transactions.commit({part: [Out(part.topic, b"k", b"first again")]}, {}))
+    host, port = lab.connection.bootstrap_servers.split(":")
+    connection = await create_conn(host, int(port))
+    response = await connection.send(held[0])
+    connection.close()
+    await again
+    await transactions.close()
+    assert kafka_errors.for_code(response.error_code) is not kafka_errors.NoError
+    assert [record.value for record in await lab.read(part.topic)] == [b"first again"]
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["answers are lost", "requests are lost"])
+async def test_a_network_that_loses_the_requests_of_transactions_loses_no_record(
+    kafka_lab: KafkaLab, arrives: bool
+) -> None:
+    """Every seventh request about a transaction times out, whether it took effect or not."""
+    seeded, lost = np.random.default_rng(3), Counter[str]()
+    kinds = (AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
+
+    def lossy(send: Any) -> Any:
+        async def spoilt(node: int, request: Any, **more: Any) -> Any:
+            unlucky = isinstance(request, kinds) and seeded.random() < 1 / 7
+            if unlucky:
+                lost[type(request).__name__] += 1
+                if arrives:
+                    await send(node, request, **more)
+                raise kafka_errors.RequestTimedOutError
+            return await send(node, request, **more)
+
+        return spoilt
+
+    stage = numbering(kafka_lab)
+    await prepare(kafka_lab, stage, 1_000)
+    async with Running([stage], BadNetwork(kafka_lab, lossy)):
+        assert_exactly_once(await outputs(kafka_lab, 1_000), 1_000)
+    assert lost["EndTxnRequest"] > 0
+
+
+async def test_a_record_that_the_broker_refuses_commits_nothing(kafka_lab: KafkaLab) -> None:
+    stage = numbering(kafka_lab, partitions=1)
+    plain, oversized = stage.step, True
+
+    def step(partition: int, tables: Tables, batch: Batch) -> Result:
+        result = plain(partition, tables, batch)
+        if not oversized or not batch.records:
+            return result
+        return Result([*result.out, Out(kafka_lab.prefix + "out", b"large", b"x" * 3_000_000)])
+
+    running_stage = Stage(**{name: getattr(stage, name) for name in Stage.__slots__} | {"step": step})
+    await prepare(kafka_lab, stage, 100)
+    async with Running([running_stage], kafka_lab.bus) as running:
+        await running.until(lambda: any(task.restarts >= 2 for task in running.workers[0].status().tasks))
+        (task,) = running.workers[0].status().tasks
+        assert "MessageSizeTooLarge" in (task.reason or "")
+        assert await kafka_lab.read(kafka_lab.prefix + "out") == []
+        oversized = False
+        assert_exactly_once(await outputs(kafka_lab, 100), 100)
+
+
+async def test_a_restore_may_take_longer_than_the_session_timeout(kafka_lab: KafkaLab) -> None:
+    stage = numbering(kafka_lab, partitions=1)
+    await prepare(kafka_lab, stage, 100)
+    async with Running([stage], kafka_lab.bus):
+        await outputs(kafka_lab, 100)
+    slow = BadNetwork(kafka_lab, read_delay_s=7.0)
+    await kafka_lab.append([Out(kafka_lab.prefix + "in", b"k0", b"100")])
+    async with Running([stage], slow) as running:
+        await running.until(lambda: len(running.workers[0].status().tasks) == 1)
+        assert_exactly_once(await outputs(kafka_lab, 101), 101)
+        assert slow.assigned == [frozenset({0})]
+        assert running.workers[0].status().tasks[0].restarts == 0
+
+
+async def test_an_exception_in_restore_is_told_and_tried_again(kafka_lab: KafkaLab) -> None:
+    broken = True
+
+    def decode(value: bytes) -> int:
+        if broken:
+            raise ValueError("cannot read this entry")
+        return int(value)
+
+    stage = numbering(kafka_lab, 2, TableSpec("n", bytes, bytes, lambda count: b"%d" % count, decode))
+    await prepare(kafka_lab, stage, 100)
+    async with Running([stage], kafka_lab.bus):
+        await outputs(kafka_lab, 100)
+    await kafka_lab.append([Out(kafka_lab.prefix + "in", b"k0", b"100")])
+    async with Running([stage], kafka_lab.bus) as running:
+        await running.until(lambda: "cannot read this entry" in str(running.workers[0].status()))
+        broken = False
+        assert_exactly_once(await outputs(kafka_lab, 101), 101)
+
+
+async def test_a_transaction_of_others_that_hangs_in_a_tables_topic_hides_nothing_from_restore(
+    kafka_lab: KafkaLab,
+) -> None:
+    """Marks of one task stand in the table partition of another; open, they must not make that one's restore short."""
+    stage = numbering(
+        kafka_lab, 1, TableSpec("n", bytes, bytes, lambda count: b"%d" % count, int, kafka_lab.prefix + "tab")
+    )
+    await kafka_lab.create({kafka_lab.prefix + "tab": 1})
+    await prepare(kafka_lab, stage, 10)
+    hanging = KafkaTransactions(kafka_lab.connection, kafka_lab.prefix + "other-1", kafka_lab.prefix + "g")
+    await hanging.open()
+    producer: Any = hanging._producer
+    await producer.begin_transaction()
+    await producer.send_and_wait(kafka_lab.prefix + "tab", key=b"\x00mark:other-1", partition=0)
+    async with Running([stage], kafka_lab.bus):
+        await outputs(kafka_lab, 10)
+    await kafka_lab.append([Out(kafka_lab.prefix + "in", b"k0", b"10")])
+    async with Running([stage], kafka_lab.bus) as running:
+        await running.until(lambda: "restoring" in str(running.workers[0].status()))
+        await asyncio.sleep(0.5)
+        await hanging.open()
+        assert_exactly_once(await outputs(kafka_lab, 11), 11)
+    await hanging.close()
