@@ -1,0 +1,1 @@
+"""What connects the predictor with topics, blobs and clients."""

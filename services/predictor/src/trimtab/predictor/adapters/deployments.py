@@ -1,0 +1,71 @@
+"""The loop's deployments with their loaded models, kept from the registry's topic."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import structlog
+
+from trimtab.contracts import control, topics
+from trimtab.contracts.errors import ContractError
+from trimtab.loops.model import Loop
+from trimtab.ml.errors import ModelError
+from trimtab.ml.scoring import Scorer
+from trimtab.predictor.core import Deployment, Deployments, Model
+from trimtab.predictor.errors import ModelRefusedError, OtherFeaturesError
+from trimtab.runtime.records import Read
+from trimtab.store.blobs import Blobs
+from trimtab.store.errors import StoreError
+from trimtab.store.signing import Verifier
+
+log = structlog.get_logger(__name__)
+
+
+class DeploymentsView:
+    """The loop's deployments, as the registry signed them.
+
+    A deployment is taken in whole, with all its models loaded and verified, or not at all: an unsigned or forged one,
+    a missing or damaged blob, other features than the loop's are refused and told, and the one before goes on serving.
+    """
+
+    clock: Literal["marks", "none"] = "none"
+    writers: Mapping[str, int] = {}
+
+    def __init__(self, loop: Loop, blobs: Blobs, verifier: Verifier) -> None:
+        self.topic = topics.DEPLOYMENT_CHANGED
+        self.deployments = Deployments()
+        self.refused: dict[int, str] = {}
+        self._loop, self._features = loop.name, loop.features.digest
+        self._blobs, self._verifier = blobs, verifier
+        self._loaded: dict[str, Scorer] = {}
+
+    def apply(self, records: Sequence[Read]) -> None:
+        """Take in what is new of this loop."""
+        key = self._loop.encode()
+        for record in records:
+            if record.key == key and record.value is not None:
+                self._take(record.value)
+
+    def _take(self, value: bytes) -> None:
+        try:
+            event = control.decode_as(control.DeploymentChanged, value)
+            self.deployments = self.deployments.with_one(self._deployment(event, value))
+        except (ModelRefusedError, ContractError) as error:
+            log.error("deployment refused", loop=self._loop, reason=str(error))
+
+    def _deployment(self, event: control.DeploymentChanged, value: bytes) -> Deployment:
+        try:
+            self._verifier.check(json.loads(value))
+            champion = None if event.champion is None else self._model(event.champion)
+            shadows = [self._model(ref) for ref in event.shadows]
+        except (StoreError, ModelError, OtherFeaturesError) as error:
+            self.refused[event.sequence] = str(error)
+            raise ModelRefusedError(self._loop, event.sequence, str(error)) from error
+        return Deployment(event.sequence, event.effective_at_ms, champion, shadows)
+
+    def _model(self, ref: control.ModelRef) -> Model:
+        if ref.features_digest != self._features:
+            raise OtherFeaturesError(ref.version)
+        if ref.digest not in self._loaded:
+            self._loaded[ref.digest] = Scorer.load(ref.format, self._blobs.get(ref.digest))
+        return Model(ref.version, ref.digest, tuple(ref.classes or ()), self._loaded[ref.digest])

@@ -1,0 +1,91 @@
+"""Predictions for requests: whatever queued up during one turn of the event loop is scored together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from trimtab.contracts import envelope, topics
+from trimtab.contracts.codec import AvroCodec
+from trimtab.loops.model import Loop
+from trimtab.loops.vectors import VectorNames
+from trimtab.predictor.core import Assemble, Deployments, Request, Writer, overridden, score
+from trimtab.runtime.records import Out
+
+Value = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """What stands behind a loop's door. `progress_ms`: the event time that the online values have reached.
+
+    `log` writes records and returns once they are acknowledged.
+    """
+
+    loop: Loop
+    names: VectorNames
+    assemble: Assemble
+    deployments: Callable[[], Deployments]
+    progress_ms: Callable[[], int]
+    writer: Writer
+    log: Callable[[Sequence[Out]], Awaitable[None]]
+
+
+class Door:
+    """Scores requests of one loop and logs what it says before it says it.
+
+    There is no timer: the first request of a turn of the event loop schedules one scoring after that turn, and takes
+    along all that came meanwhile. One request alone waits for nothing.
+    """
+
+    def __init__(self, backing: Backing) -> None:
+        self.backing = backing
+        self._codec = AvroCodec(backing.writer.schema)
+        self._waiting: list[tuple[Sequence[Request], asyncio.Future[list[Value]]]] = []
+
+    async def predict(self, requests: Sequence[Request]) -> list[Value]:
+        """One prediction for each request, in their order, logged and acknowledged.
+
+        Raises whatever `log` raises; then nothing was given out.
+        """
+        running = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Value]] = running.create_future()
+        if not self._waiting:
+            running.call_soon(self._score_waiting)
+        self._waiting.append((requests, answer))
+        values = await answer
+        await self.backing.log([self._record(value) for value in values])
+        return values
+
+    def _score_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        requests = [request for some, _ in waiting for request in some]
+        try:
+            values = self._values(requests)
+        except Exception as error:  # noqa: BLE001 each waiting request gets the error; none is swallowed
+            for _, answer in waiting:
+                if not answer.done():
+                    answer.set_exception(error)
+            return
+        start = 0
+        for some, answer in waiting:
+            if not answer.done():
+                answer.set_result(values[start : start + len(some)])
+            start += len(some)
+
+    def _values(self, requests: Sequence[Request]) -> list[Value]:
+        backing = self.backing
+        at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
+        vectors = backing.assemble([request.ask for request in requests], at_ms)
+        vectors = overridden(vectors, requests, backing.names)
+        scored = score(backing.deployments(), at_ms, vectors)
+        as_of = np.minimum(at_ms, max(backing.progress_ms(), 0)).tolist()
+        asks = [request.ask for request in requests]
+        return list(backing.writer.values(asks, at_ms.tolist(), as_of, vectors, scored))
+
+    def _record(self, value: Mapping[str, Any]) -> Out:
+        loop, key, at_ms = self.backing.loop.name, value["key"], value["at_ms"]
+        headers = envelope.headers(key, "prediction", "predictor.http", at_ms)
+        return Out(topics.answered(loop), key.encode(), self._codec.encode(value), headers)

@@ -1,0 +1,52 @@
+"""What can go wrong in the predictor, each with what to do about it."""
+
+
+class PredictorError(Exception):
+    """The root of this package's errors."""
+
+
+class ModelRefusedError(PredictorError):
+    """A deployment whose model must not or cannot be served; the one before it goes on serving."""
+
+    def __init__(self, loop: str, sequence: int, reason: str) -> None:
+        super().__init__(f"deployment {sequence} of {loop!r} is refused: {reason}")
+        self.loop = loop
+        self.sequence = sequence
+        self.reason = reason
+
+
+class UnknownFeatureError(PredictorError):
+    """A request that overrides a feature which the loop does not have."""
+
+    def __init__(self, name: str, nearest: str) -> None:
+        super().__init__(f"{name!r} is no feature of this loop{nearest}")
+        self.name = name
+
+
+class FeatureTypeError(PredictorError):
+    """A request that overrides a feature with a value of another type."""
+
+    def __init__(self, name: str, expected: str, got: object) -> None:
+        super().__init__(f"feature {name!r} takes {expected}, not {got!r}")
+        self.name = name
+
+
+class NotLoggedError(PredictorError):
+    """A prediction that could not be logged was not given out."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the prediction could not be logged ({reason}); it was not given out: ask again")
+
+
+class OtherFeaturesError(PredictorError):
+    """A model that was fitted on other features than the loop declares now."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"version {version} was fitted on other features than the loop declares now; it has to be retrained"
+        )
+        self.version = version
+
+
+class InvalidAskError(PredictorError):
+    """A request whose fields are not those of the asking event."""

@@ -1,0 +1,142 @@
+"""The stage that predicts: asks in, one prediction a key out, with everything that went into it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trimtab.contracts import envelope, telemetry, topics
+from trimtab.contracts.codec import AvroCodec
+from trimtab.loops.model import Loop
+from trimtab.predictor.core import Ask, Assemble, Deployments, Scored, Writer, score
+from trimtab.runtime.records import Headers, Out, Read
+from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
+from trimtab.runtime.table import Table, TableSpec
+
+SERVICE, VERB = "predictor", "score"
+ASKED: TableSpec[bytes, int] = TableSpec(
+    name="asked",
+    encode_key=bytes,
+    decode_key=bytes,
+    encode=lambda at_ms: at_ms.to_bytes(8, "big", signed=True),
+    decode=lambda data: int.from_bytes(data, "big", signed=True),
+)
+"""Which predictions were made: key → event time of the ask, in the order in which they were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicting:
+    """What the step needs of the process around it: how vectors are made, which models are deployed now."""
+
+    loop: Loop
+    assemble: Assemble
+    deployments: Callable[[], Deployments]
+    writer: Writer
+
+
+def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
+    """`predictor.score` of one loop. Exactly one prediction a key within the asking event's `dedupe`."""
+    loop = predicting.loop
+    asks = topics.events(loop.name, loop.predict.on)
+    writers = {topics.group("ingest", "dedupe", loop.name): loop.partitions}
+    codec, decode = AvroCodec(predicting.writer.schema), AvroCodec(loop.asks.schema).decode
+
+    def step(_partition: int, tables: Tables, batch: Batch) -> Result:
+        asked = tables[ASKED.name]
+        repeats = sum(map(len, batch.records.values()))
+        out = list(log_answered(loop, asked, batch.records.get(topics.answered(loop.name), ())))
+        fresh = [(record, at_ms) for record, at_ms in first_asked(asked, batch.records.get(asks, ()))]
+        repeats -= len(out) + len(fresh)
+        scored: list[Scored] = []
+        if fresh:
+            at = [at_ms for _, at_ms in fresh]
+            made, scored = predict(
+                predicting, [decode(record.value or b"") for record, _ in fresh], at, batch.progress_ms
+            )
+            out += [
+                Out(topics.predictions(loop.name), record.key, codec.encode(value), headers(predicting, record, at_ms))
+                for (record, at_ms), value in zip(fresh, made, strict=True)
+            ]
+        forget(asked, batch.progress_ms - loop.asks.dedupe_ms)
+        return Result(out, measures=measures(loop, scored, len(out), repeats))
+
+    return Stage(
+        group=topics.group(SERVICE, VERB, loop.name),
+        changelog=topics.changelog(SERVICE, VERB, loop.name),
+        partitions=loop.partitions,
+        inputs=[Input(asks, "marks", writers), Input(topics.answered(loop.name), "none")],
+        outputs=[Output(topics.predictions(loop.name), loop.partitions)],
+        tables=[ASKED],
+        views=views,
+        gate=[topics.online(loop.name)] if has_lookups(loop) else [],
+        step=step,
+    )
+
+
+def has_lookups(loop: Loop) -> bool:
+    """Whether a vector of this loop holds anything but row features."""
+    return bool(loop.features.groups or loop.features.latest)
+
+
+def log_answered(loop: Loop, asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[Out]:
+    """Predictions that were given out over HTTP, those that are the first of their key."""
+    return [
+        Out(topics.predictions(loop.name), record.key, record.value, record.headers)
+        for record, _ in first_asked(asked, records)
+    ]
+
+
+def first_asked(asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[tuple[Read, int]]:
+    """The records whose key was not asked for yet, with their event times; they are asked for from now on."""
+    fresh = []
+    for record in records:
+        key = record.key or b""
+        if key not in asked:
+            at_ms = envelope.event_time_ms(record.headers)
+            asked.put(key, at_ms)
+            fresh.append((record, at_ms))
+    return fresh
+
+
+def predict(
+    predicting: Predicting, asks: Sequence[Ask], at_ms: Sequence[int], progress_ms: int
+) -> tuple[Sequence[Mapping[str, object]], list[Scored]]:
+    """Values of predictions for asks from the stream, and how they were scored."""
+    times = np.array(at_ms, dtype=np.int64)
+    vectors = predicting.assemble(asks, times)
+    scored = score(predicting.deployments(), times, vectors)
+    as_of = np.minimum(times, max(progress_ms, 0)).tolist()
+    return list(predicting.writer.values(asks, at_ms, as_of, vectors, scored)), scored
+
+
+def headers(predicting: Predicting, record: Read, at_ms: int) -> Headers:
+    """The prediction's headers; its trace goes on from the ask's."""
+    trace = envelope.get(record.headers, envelope.TRACEPARENT)
+    key = (record.key or b"").decode()
+    group = topics.group(SERVICE, VERB, predicting.loop.name)
+    return envelope.headers(key, "prediction", group, at_ms, None if trace is None else trace.decode())
+
+
+def forget(asked: Table[bytes, int], before_ms: int) -> None:
+    """Drop keys that were asked for before that event time; they stand in about that order."""
+    gone = []
+    for key, at_ms in asked.items():
+        if at_ms >= before_ms:
+            break
+        gone.append(key)
+    for key in gone:
+        asked.remove(key)
+
+
+def measures(loop: Loop, scored: Sequence[Scored], logged: int, repeats: int) -> Sequence[Measure]:
+    """What happened, as metrics."""
+    champion = sum(one.champion is not None for one in scored)
+    counts = (("champion", "stream", champion), ("none", "stream", len(scored) - champion))
+    made = [
+        Measure(telemetry.PREDICTOR_PREDICTIONS, count, {"loop": loop.name, "arm": arm, "origin": origin})
+        for arm, origin, count in (*counts, ("champion", "http", logged - len(scored)))
+        if count
+    ]
+    if repeats:
+        made.append(Measure(telemetry.PREDICTOR_ASKS_REPEATED, repeats, {"loop": loop.name}))
+    return made

@@ -1,0 +1,80 @@
+"""The predictor, put together."""
+
+from collections.abc import Sequence
+
+from trimtab.contracts.control import LoopDeclared
+from trimtab.loops import declaration
+from trimtab.loops.partials import Ints
+from trimtab.loops.vectors import Assembler, Vectors
+from trimtab.predictor.adapters.asks import parser
+from trimtab.predictor.adapters.deployments import DeploymentsView
+from trimtab.predictor.adapters.door import Backing, Door
+from trimtab.predictor.adapters.online import OnlineView
+from trimtab.predictor.api import Served, create_router
+from trimtab.predictor.core import Ask, writer
+from trimtab.predictor.errors import NotLoggedError
+from trimtab.predictor.settings import Settings
+from trimtab.predictor.stages import Predicting, has_lookups, stage
+from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.host import LoopWork, Service
+from trimtab.runtime.kafka.edge import IdempotentProducer
+from trimtab.runtime.records import Out
+from trimtab.runtime.stage import View
+from trimtab.store.blobs import BlobStore
+from trimtab.store.signing import Verifier
+
+
+def build(settings: Settings) -> Service:
+    """The service for these settings."""
+    blobs, verifier = BlobStore(settings.store.url), Verifier.load(settings.signing.public_key_file)
+    producer = IdempotentProducer(settings.kafka.connection())
+    served: dict[str, Served] = {}
+
+    async def log(outs: Sequence[Out]) -> None:
+        try:
+            await producer.send(outs)
+        except (EdgeBusyError, EdgeSilentError) as error:
+            raise NotLoggedError(str(error)) from error
+
+    def ended(loop: str) -> None:
+        served.pop(loop, None)
+
+    def work(declared: LoopDeclared) -> LoopWork:
+        loop = declaration.from_declared(
+            declared.declaration,
+            declared.schemas,
+            version=declared.version,
+            partitions=declared.partitions,
+            digest=declared.digest,
+        )
+        assembler = Assembler(loop)
+        online = OnlineView(loop, assembler.groups)
+        deployments = DeploymentsView(loop, blobs, verifier)
+
+        def assemble(asks: Sequence[Ask], at_ms: Ints) -> Vectors:
+            return assembler.assemble(asks, at_ms, online.store)
+
+        predicting = Predicting(
+            loop, assemble, lambda: deployments.deployments, writer(loop, assembler.names, "stream")
+        )
+        views: list[View] = [online, deployments] if has_lookups(loop) else [deployments]
+        backing = Backing(
+            loop=loop,
+            names=assembler.names,
+            assemble=assemble,
+            deployments=lambda: deployments.deployments,
+            progress_ms=lambda: online.newest_ms,
+            writer=writer(loop, assembler.names, "http"),
+            log=log,
+        )
+        one = Served(Door(backing), deployments, parser(loop, wall_ms))
+        return LoopWork([stage(predicting, views)], started=lambda: served.update({loop.name: one}))
+
+    return Service(
+        name="predictor",
+        work=work,
+        ended=ended,
+        router=create_router(served),
+        resources=[producer],
+    )

@@ -1,0 +1,135 @@
+"""The stage: one prediction a key, each by the deployment of its time, with everything that went into it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from trimtab.contracts import envelope, topics
+from trimtab.contracts.codec import AvroCodec
+from trimtab.loops.groups import tile_groups
+from trimtab.loops.online import OnlineStore
+from trimtab.loops.vectors import Assembler, Vectors
+from trimtab.predictor.core import Ask, Deployment, Deployments, Model, writer
+from trimtab.predictor.stages import Predicting, stage
+from trimtab.runtime.records import Record
+from trimtab.runtime.stage import Result
+from trimtab.testing.declarations import offers
+from trimtab.testing.steps import run_step, tables_of
+
+HOUR = 3_600_000
+LOOP = offers()
+ASSEMBLER = Assembler(LOOP)
+STORE = OnlineStore(tile_groups(LOOP))
+EVENT = AvroCodec(LOOP.asks.schema)
+ASKS = topics.events("offers", "offer")
+PREDICTION = AvroCodec(writer(LOOP, ASSEMBLER.names, "stream").schema)
+
+
+@dataclass(frozen=True)
+class Always:
+    """A scorer that always says the same."""
+
+    said: float
+
+    def score(self, vectors: Vectors, /) -> NDArray[np.float64]:
+        return np.full(len(vectors), self.said)
+
+
+def model(version: int, said: float) -> Model:
+    return Model(version, f"{version:064x}", (), Always(said))
+
+
+def assemble(asks: list[Ask], at_ms: NDArray[np.int64]) -> Vectors:
+    return ASSEMBLER.assemble(asks, at_ms, STORE)
+
+
+def scoring(*deployments: Deployment) -> Predicting:
+    every = Deployments()
+    for one in deployments:
+        every = every.with_one(one)
+    return Predicting(LOOP, assemble, lambda: every, writer(LOOP, ASSEMBLER.names, "stream"))  # type: ignore[arg-type]
+
+
+def ask(key: str, at_ms: int, offset: int = 0) -> Record:
+    body = EVENT.encode({"offer_id": key, "shown_at": at_ms, "place": "top", "price": 2.5})
+    return Record(ASKS, 0, offset, key.encode(), body, envelope.headers(key, "offer", "test", at_ms))
+
+
+def predictions(result: Result) -> list[dict[str, object]]:
+    return [PREDICTION.decode(out.value or b"") for out in result.out]
+
+
+FIRST = Deployment(1, 10 * HOUR, model(1, 0.25), ())
+SECOND = Deployment(2, 20 * HOUR, model(2, 0.75), (model(1, 0.25),))
+
+
+def test_each_ask_is_scored_by_the_deployment_of_its_time() -> None:
+    made = stage(scoring(FIRST, SECOND), ())
+    asks = [ask("a", 5 * HOUR), ask("b", 10 * HOUR), ask("c", 20 * HOUR - 1), ask("d", 20 * HOUR)]
+    found = predictions(run_step(made, {ASKS: asks}, progress_ms=30 * HOUR))
+    assert [(one["key"], one["score"], one["version"], one["arm"]) for one in found] == [
+        ("a", None, None, "none"),
+        ("b", 0.25, 1, "champion"),
+        ("c", 0.25, 1, "champion"),
+        ("d", 0.75, 2, "champion"),
+    ]
+    assert found[3]["shadows"] == [
+        {"version": 1, "model_digest": f"{1:064x}", "score": 0.25, "class": None, "probabilities": []}
+    ]
+    assert found[3]["features"] == {"place": "top", "price": 2.5}
+    assert found[3]["deployment"] == 2
+    assert found[3]["by"] == ["d"]
+
+
+def test_asked_twice_there_is_one_prediction() -> None:
+    made, tables = stage(scoring(FIRST), ()), None
+    tables = tables_of(made)
+    once = run_step(made, {ASKS: [ask("a", 11 * HOUR), ask("a", 11 * HOUR, 1)]}, tables, progress_ms=11 * HOUR)
+    again = run_step(made, {ASKS: [ask("a", 11 * HOUR, 2)]}, tables, progress_ms=11 * HOUR)
+    assert len(once.out) == 1
+    assert not again.out
+
+
+def test_what_was_answered_over_http_is_logged_as_it_was_said() -> None:
+    made = stage(scoring(FIRST), ())
+    tables = tables_of(made)
+    answered = topics.answered("offers")
+    said = Record(answered, 0, 0, b"a", b"as it was", envelope.headers("a", "prediction", "http", 11 * HOUR))
+    result = run_step(made, {answered: [said], ASKS: [ask("a", 11 * HOUR)]}, tables, progress_ms=12 * HOUR)
+    assert [(out.topic, out.value) for out in result.out] == [(topics.predictions("offers"), b"as it was")]
+
+
+def test_keys_are_forgotten_after_the_dedupe_time() -> None:
+    made = stage(scoring(FIRST), ())
+    tables = tables_of(made)
+    run_step(made, {ASKS: [ask("a", 11 * HOUR)]}, tables, progress_ms=11 * HOUR)
+    run_step(made, {}, tables, progress_ms=11 * HOUR + LOOP.asks.dedupe_ms)
+    assert b"a" in tables["asked"]
+    run_step(made, {}, tables, progress_ms=11 * HOUR + LOOP.asks.dedupe_ms + 1)
+    assert b"a" not in tables["asked"]
+
+
+def test_the_trace_of_the_ask_goes_on() -> None:
+    made = stage(scoring(FIRST), ())
+    plain = ask("a", 11 * HOUR)
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    traced = Record(ASKS, 0, 0, plain.key, plain.value, (*plain.headers, ("traceparent", trace.encode())))
+    (out,) = run_step(made, {ASKS: [traced]}, progress_ms=12 * HOUR).out
+    assert envelope.get(out.headers, "traceparent") == trace.encode()
+
+
+def test_the_same_batch_twice_gives_the_same_records() -> None:
+    made = stage(scoring(FIRST), ())
+    batch = {ASKS: [ask("a", 11 * HOUR), ask("b", 12 * HOUR)]}
+    assert run_step(made, batch, progress_ms=12 * HOUR).out == run_step(made, batch, progress_ms=12 * HOUR).out
+
+
+def test_deployments_are_ordered_by_effect_and_sequence() -> None:
+    late = Deployment(3, 10 * HOUR, model(3, 0.5), ())
+    every = Deployments().with_one(late).with_one(SECOND).with_one(FIRST).with_one(late)
+    assert [one.sequence for one in every.ordered] == [1, 3, 2]
+    assert every.at(9 * HOUR) is None
+    assert every.at(15 * HOUR) is late
+    newest = every.newest()
+    assert newest is not None
+    assert newest.sequence == 3
