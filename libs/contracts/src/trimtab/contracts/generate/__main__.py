@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trimtab.contracts.generate import compat, docs, models, python
+from trimtab.contracts.generate.cards import cards
 from trimtab.contracts.generate.source import Sources, read
 from trimtab.contracts.generate.validate import problems
 
@@ -26,8 +27,10 @@ def outputs(root: Path, sources: Sources) -> Mapping[Path, str]:
         "control": models.control(sources),
     }
     pages = docs.pages(sources, (root / "ARCHITECTURE.md").read_text())
-    return {root / PACKAGE / f"{name}.py": text for name, text in modules.items()} | {
-        root / path: text for path, text in pages.items()
+    return {
+        **{root / PACKAGE / f"{name}.py": text for name, text in modules.items()},
+        **{root / path: text for path, text in pages.items()},
+        **cards(root, sources),
     }
 
 
