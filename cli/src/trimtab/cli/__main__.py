@@ -23,10 +23,13 @@ COMMANDS: Sequence[tuple[str, str, str, str]] = (
     ("loops", "trimtab.cli.loops.commands:loops", "List the declared loops and what serves them.", LOOP),
     ("replay", "trimtab.cli.replay.commands:replay", "Play recorded events into a loop, as fast as it follows.", LOOP),
     ("delete", "trimtab.cli.loops.commands:delete", "End a loop and delete its topics.", LOOP),
+    ("retrain", "trimtab.cli.retrain:retrain", "Ask for a retrain now, and hear what became of it.", LOOP),
+    ("registry", "trimtab.cli.registry:app", "Versions, their lineage, promotion and rollback.", MODELS),
     ("up", "trimtab.cli.cluster.commands:up", "Start Kafka and the seven services, and keep them running.", CLUSTER),
     ("status", "trimtab.cli.cluster.commands:status", "Show services, lag, events per second and champions.", CLUSTER),
     ("logs", "trimtab.cli.cluster.commands:logs", "Show what the services and the broker say.", CLUSTER),
     ("down", "trimtab.cli.cluster.commands:down", "Stop what `up` started; nothing is lost.", CLUSTER),
+    ("setup", "trimtab.cli.cluster.setup:setup", "Prepare a Kafka of your own for the services.", CLUSTER),
 )
 
 EPILOG = (

@@ -19,14 +19,16 @@ class KeyFiles:
     folder: Path
 
     def ensure(self) -> None:
-        """Make what is missing: all pairs or none, so that a start killed here leaves nothing half."""
-        if self.folder.exists():
-            return
-        part = self.folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
+        """Make what is missing. A pair's public key appears last, so a pair that was left half is made anew."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / "part"
         for signer in SIGNERS:
-            make_key_pair(part, signer)
-        part.replace(self.folder)
+            if (self.folder / f"{signer}.public.pem").exists():
+                continue
+            shutil.rmtree(part, ignore_errors=True)
+            for key in make_key_pair(part, signer):
+                key.replace(self.folder / key.name)
+            part.rmdir()
 
     def environment(self, service: str) -> dict[str, str]:
         """The settings by which a service finds the key it signs with and the key it trusts."""
