@@ -20,7 +20,7 @@ from trimtab.contracts.control import (
     TimeAdvanced,
     TrainingFailed,
 )
-from trimtab.registry.adapters.database import Projected, migrate
+from trimtab.registry.adapters.database import Projected, Rebuilt, migrate
 from trimtab.registry.adapters.queries import Queries
 from trimtab.registry.adapters.tables import Base
 from trimtab.registry.stages import fold_stage
@@ -28,7 +28,7 @@ from trimtab.runtime.bus import Part
 from trimtab.runtime.control import LoopEvent, written
 from trimtab.runtime.records import Out, Read, Record
 from trimtab.store.signing import Signer
-from trimtab.store.sql import create_sql_engine, reading
+from trimtab.store.sql import create_sql_engine, reading, unit_of_work
 from trimtab.testing import as_read, run_step, tables_of
 from trimtab.testing.declarations import declared, offers
 from trimtab.testing.models import difference, measured, trained
@@ -65,7 +65,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def engine(database: Engine) -> Engine:
-    Projected(database, TRUSTED).clear()
+    Projected(database, TRUSTED).rebuild({}, {})
     return database
 
 
@@ -124,6 +124,11 @@ def follow(projected: Projected, records: Sequence[Read], batch: int = 1000) -> 
         projected.apply(parts, {part: read[-1].offset + 1 for part, read in parts.items()})
 
 
+def rebuild(projected: Projected, records: Sequence[Read]) -> Sequence[Rebuilt]:
+    parts = by_part(records)
+    return projected.rebuild(parts, {part: read[-1].offset + 1 for part, read in parts.items()})
+
+
 def dump(engine: Engine) -> Mapping[str, list[tuple[Any, ...]]]:
     with reading(engine) as session:
         return {
@@ -166,9 +171,13 @@ def test_rebuild_gives_the_same_database(engine: Engine) -> None:
         "loops": 1, "requests": 4, "trainings": 3, "dataset_ranges": 3, "metrics": 3, "comparisons": 3,
         "versions": 3, "deployments": 3, "commands": 2, "performance": 1,
     }  # fmt: skip
-    projected.clear()
-    assert not any(dump(engine).values())
-    follow(projected, records)
+    told = rebuild(projected, records)
+    assert all(table.same for table in told)
+    assert dump(engine) == before
+    with unit_of_work(engine) as session:
+        session.execute(text("UPDATE versions SET verdict = 'failed'"))
+        session.execute(text("DELETE FROM metrics"))
+    assert {table.table for table in rebuild(projected, records) if not table.same} == {"versions", "metrics"}
     assert dump(engine) == before
 
 
@@ -177,7 +186,7 @@ def test_the_order_of_topics_does_not_show(engine: Engine) -> None:
     projected = Projected(engine, TRUSTED)
     follow(projected, records)
     before = dump(engine)
-    projected.clear()
+    projected.rebuild({}, {})
     for part, read in sorted(by_part(records).items(), reverse=True):
         projected.apply({part: read}, {part: read[-1].offset + 1})
     assert dump(engine) == before
@@ -212,8 +221,7 @@ def test_two_replicas_share_a_database(engine: Engine) -> None:
     replicas = [Projected(engine, TRUSTED) for _ in range(3)]
     side_by_side([partial(follow, one, records, batch=2) for one in replicas])
     shared = dump(engine)
-    replicas[0].clear()
-    follow(replicas[0], records)
+    rebuild(replicas[0], records)
     assert dump(engine) == shared
 
 

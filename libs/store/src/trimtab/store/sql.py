@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from trimtab.store.errors import BadDatabaseUrlError
 
-BUSY_MS = 10_000
+BUSY_MS = 60_000
 """How long a SQLite writer waits for another one."""
 READING = "trimtab_reading"
 """Execution option of connections that only read."""

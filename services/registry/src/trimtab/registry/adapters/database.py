@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 
 from alembic import command
@@ -32,6 +33,7 @@ TOPICS = (
     topics.PERFORMANCE_MEASURED,
 )
 """What is projected."""
+Records = Mapping[Part, Sequence[Read]]
 LOCK = 0x7472_696D
 """Key of the advisory lock by which replicas that share a PostgreSQL take turns."""
 
@@ -48,6 +50,15 @@ def migrate(engine: Engine) -> None:
         command.upgrade(config, "head")
 
 
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """A table after a rebuild. `same`: it held exactly that before."""
+
+    table: str
+    rows: int
+    same: bool
+
+
 class Projected:
     """The registry's database as a fold of the log. `trusted`: by topic, whose signature its events have to carry."""
 
@@ -60,24 +71,34 @@ class Projected:
         with reading(self._engine) as session:
             return _positions(session)
 
-    def apply(self, records: Mapping[Part, Sequence[Read]], positions: Mapping[Part, int]) -> None:
+    def apply(self, records: Records, positions: Mapping[Part, int]) -> None:
         """Write what records say and how far they go, in one transaction; what was read before is passed over."""
         with unit_of_work(self._engine) as session:
             _take_turns(session.connection())
-            before = _positions(session)
-            for part, read in records.items():
-                for record in read:
-                    if record.offset >= before.get(part, 0):
-                        self._write(session, record)
-            for part, offset in positions.items():
-                if offset > before.get(part, 0):
-                    session.merge(tables.Position(topic=part.topic, partition=part.partition, next_offset=offset))
+            self._apply(session, records, positions)
 
-    def clear(self) -> None:
-        """Empty all tables, positions too, in one transaction."""
+    def rebuild(self, records: Records, positions: Mapping[Part, int]) -> Sequence[Rebuilt]:
+        """Make the database again from the whole log, in one transaction: nobody sees it half. Says what differs."""
         with unit_of_work(self._engine) as session:
+            _take_turns(session.connection())
+            before = _contents(session)
             for table in reversed(tables.Base.metadata.sorted_tables):
                 session.execute(table.delete())
+            session.expire_all()
+            self._apply(session, records, positions)
+            session.flush()
+            after = _contents(session)
+        return [Rebuilt(name, len(rows), rows == before[name]) for name, rows in after.items()]
+
+    def _apply(self, session: Session, records: Records, positions: Mapping[Part, int]) -> None:
+        before = _positions(session)
+        for part, read in records.items():
+            for record in read:
+                if record.offset >= before.get(part, 0):
+                    self._write(session, record)
+        for part, offset in positions.items():
+            if offset > before.get(part, 0):
+                session.merge(tables.Position(topic=part.topic, partition=part.partition, next_offset=offset))
 
     def _write(self, session: Session, record: Read) -> None:
         if record.value is None:
@@ -97,6 +118,12 @@ def _take_turns(connection: Connection) -> None:
     """Wait for other replicas' transactions. (SQLite's transactions begin as writers: they do so anyway.)"""
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(LOCK)))
+
+
+def _contents(session: Session) -> dict[str, list[str]]:
+    """Every table's rows as sorted text, positions left out (the log may have grown since)."""
+    found = [table for table in tables.Base.metadata.sorted_tables if table.name != tables.Position.__tablename__]
+    return {table.name: sorted(repr(tuple(row)) for row in session.execute(select(table))) for table in found}
 
 
 def _positions(session: Session) -> dict[Part, int]:
