@@ -89,7 +89,7 @@ class Assembler:
         }
         used = {column for expression in self._row.values() for column in expression.columns}
         self._rows = EventRows(loop.asks, used)
-        self._looked = [_Looked(group, _features(group)) for group in self.groups]
+        self._looked = [_Looked(group, features_of(group)) for group in self.groups]
         self._number_at = {name: at for at, name in enumerate(self.names.numbers)}
         self._category_at = {name: at for at, name in enumerate(self.names.categories)}
         self._age_at = {name: at for at, name in enumerate(self.names.aged)}
@@ -134,8 +134,8 @@ class Assembler:
             vectors.categories[:, self._category_at[name]] = _categories(values, dtype)
 
 
-def _features(group: TileGroup) -> list[tuple[str, int, str]]:
-    """(value, window, feature) of everything a group gives."""
+def features_of(group: TileGroup) -> list[tuple[str, int, str]]:
+    """(value, number of the window, feature) of everything a group gives to a vector."""
     return [
         (value.name, at, _feature(group, value.name, window))
         for value in group.plan.values

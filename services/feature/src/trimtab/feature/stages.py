@@ -1,0 +1,159 @@
+"""The two stages of a loop: route re-keys events by group, aggregate folds them into tiles."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trimtab.contracts import envelope, telemetry, times, topics
+from trimtab.feature.core import Source, gone, in_time, parted, sources, sweep_ms
+from trimtab.loops.groups import GroupedEvents, TileGroup, tile_groups, together
+from trimtab.loops.model import Loop
+from trimtab.loops.partials import Ints
+from trimtab.loops.tile_records import decode, decode_grouped, decode_key, encode, encode_grouped, encode_key
+from trimtab.loops.tiles import Tile, TileKey, by_digest, fold
+from trimtab.runtime.partitioner import partition_of
+from trimtab.runtime.records import Out, Read
+from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Result, Stage, Tables
+from trimtab.runtime.table import Table, TableSpec
+
+SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
+SWEPT: TableSpec[str, int] = TableSpec(
+    "swept", str.encode, bytes.decode, lambda at_ms: str(at_ms).encode(), lambda data: int(data)
+)
+"""When (event time) tiles that are gone were last looked for."""
+
+
+def tiles_table(loop: str) -> TableSpec[TileKey, Tile]:
+    """The tiles of a loop: the table whose changelog is `<loop>.online` itself."""
+    return TableSpec("tiles", encode_key, decode_key, encode, decode, topic=topics.online(loop))
+
+
+def stages(loop: Loop) -> list[Stage]:
+    """Both stages of a loop; none for a loop without groups and latest values."""
+    return [route_stage(loop), aggregate_stage(loop)] if sources(loop) else []
+
+
+def route_stage(loop: Loop) -> Stage:
+    """Events → column batches of groups, in the partition of their key. Delivery: exactly once."""
+    needed = sources(loop)
+    writers = {topics.group("ingest", "dedupe", loop.name): loop.partitions}
+    return Stage(
+        group=topics.group(SERVICE, ROUTE, loop.name),
+        changelog=topics.changelog(SERVICE, ROUTE, loop.name),
+        partitions=loop.partitions,
+        inputs=[Input(topics.events(loop.name, source.event), writers=writers) for source in needed],
+        outputs=[Output(topics.grouped(loop.name), loop.partitions)],
+        step=RouteStep(loop, needed),
+    )
+
+
+def aggregate_stage(loop: Loop) -> Stage:
+    """Column batches → tiles on `<loop>.online`. Delivery: exactly once, so nothing is counted twice."""
+    writers = {topics.group(SERVICE, ROUTE, loop.name): loop.partitions}
+    return Stage(
+        group=topics.group(SERVICE, AGGREGATE, loop.name),
+        changelog=topics.changelog(SERVICE, AGGREGATE, loop.name),
+        partitions=loop.partitions,
+        inputs=[Input(topics.grouped(loop.name), writers=writers)],
+        outputs=[Output(topics.online(loop.name), loop.partitions)],
+        tables=[tiles_table(loop.name), SWEPT],
+        step=AggregateStep(loop),
+    )
+
+
+class RouteStep:
+    """The step of `route`; immutable."""
+
+    def __init__(self, loop: Loop, needed: Sequence[Source]) -> None:
+        self._loop, self._sources = loop, needed
+        self._writer = topics.group(SERVICE, ROUTE, loop.name)
+
+    def __call__(self, partition: int, tables: Tables, batch: Batch) -> Result:
+        del partition, tables  # a stage without state, the same for every partition
+        out: list[Out] = []
+        for source in self._sources:
+            records = batch.records.get(topics.events(self._loop.name, source.event))
+            if records:
+                out += self._routed(source, records)
+        return Result(out)
+
+    def _routed(self, source: Source, records: Sequence[Read]) -> list[Out]:
+        events = source.reader.read([record.value or b"" for record in records])
+        at_ms = event_times(records)
+        place = f"{records[0].topic}-{records[0].partition}-{records[0].offset}"
+        return [
+            self._record(target, grouped, f"{place}-{group.name}-{target}")
+            for group in source.groups
+            for target, grouped in parted(group, events, at_ms, self._partition).items()
+        ]
+
+    def _partition(self, key: str) -> int:
+        return partition_of(key.encode(), self._loop.partitions)
+
+    def _record(self, target: int, events: GroupedEvents, id: str) -> Out:
+        headers = envelope.headers(id, "grouped", self._writer, int(events.at_ms.max()))
+        topic = topics.grouped(self._loop.name)
+        return Out(topic, events.digest.encode(), encode_grouped(events), headers, partition=target)
+
+
+class AggregateStep:
+    """The step of `aggregate`. Besides the tables it only remembers, for its metric, how many tiles its tasks hold."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._groups = by_digest(tile_groups(loop))
+        self._sweep_ms = sweep_ms(self._groups.values(), loop.catch_up_ms)
+        self._alive: dict[int, Counter[str]] = {}
+
+    def __call__(self, partition: int, tables: Tables, batch: Batch) -> Result:
+        tiles: Table[TileKey, Tile] = tables["tiles"]
+        measures: list[Measure] = []
+        for digest, events in self._read(batch).items():
+            group = self._groups[digest]
+            fresh = in_time(group, events, batch.progress_ms, self._loop.catch_up_ms)
+            for place, tile in fold(group, fresh, tiles.get):
+                tiles.put(place, tile)
+            measures += self._measures(group, len(events), len(fresh))
+        if self._due(tables, batch.progress_ms):
+            measures += self._sweep(partition, tiles, batch.progress_ms)
+        return Result(measures=measures)
+
+    def _read(self, batch: Batch) -> dict[str, GroupedEvents]:
+        """The events of each group in the batch, in their order."""
+        parts: dict[str, list[GroupedEvents]] = {}
+        for record in batch.records.get(topics.grouped(self._loop.name), ()):
+            events = decode_grouped(record.value or b"", self._groups)
+            if events is not None:
+                parts.setdefault(events.digest, []).append(events)
+        return {digest: together(batches) for digest, batches in parts.items()}
+
+    def _due(self, tables: Tables, progress_ms: int) -> bool:
+        """Whether tiles should be looked through; says so in the table, so that a repeated batch does the same."""
+        swept: Table[str, int] = tables[SWEPT.name]
+        last_ms = swept.get("all")
+        if progress_ms == UNKNOWN_MS or (last_ms is not None and progress_ms < last_ms + self._sweep_ms):
+            return False
+        swept.put("all", progress_ms)
+        return True
+
+    def _sweep(self, partition: int, tiles: Table[TileKey, Tile], progress_ms: int) -> list[Measure]:
+        for place in gone(self._groups, tiles.items(), progress_ms, self._loop.catch_up_ms):
+            tiles.remove(place)
+        self._alive[partition] = Counter(place[0] for place, _ in tiles.items())
+        alive = sum(self._alive.values(), Counter[str]())
+        return [
+            Measure(telemetry.FEATURE_TILES, alive[digest], {"loop": self._loop.name, "group": group.name})
+            for digest, group in self._groups.items()
+        ]
+
+    def _measures(self, group: TileGroup, came: int, fresh: int) -> list[Measure]:
+        of_group: Mapping[str, str] = {"loop": self._loop.name, "group": group.name}
+        late = [Measure(telemetry.FEATURE_LATE, came - fresh, of_group)] if came > fresh else []
+        return [Measure(telemetry.FEATURE_CONTRIBUTIONS, fresh, of_group), *late]
+
+
+def event_times(records: Sequence[Read]) -> Ints:
+    """The event times in the headers. Raises MissingHeaderError, BadTimeError."""
+    found = times.parse_many([envelope.require(record.headers, envelope.TIME) for record in records])
+    return np.array(found, dtype=np.int64)

@@ -1,0 +1,49 @@
+"""The feature service, put together."""
+
+from trimtab.contracts import topics
+from trimtab.contracts.control import LoopDeclared
+from trimtab.contracts.data import SCHEMAS
+from trimtab.feature.adapters import TilesView
+from trimtab.feature.api import Served, create_router
+from trimtab.feature.settings import Settings
+from trimtab.feature.stages import AGGREGATE, ROUTE, SERVICE, stages
+from trimtab.loops import declaration
+from trimtab.loops.groups import tile_groups
+from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.host import LoopWork, Service
+from trimtab.runtime.kafka.edge import IdempotentProducer
+from trimtab.runtime.schemas import published
+
+WRITES = {ROUTE: "grouped", AGGREGATE: "tile"}
+
+
+def build(settings: Settings) -> Service:
+    """The service for these settings."""
+    producer = IdempotentProducer(settings.kafka.connection())
+    served: dict[str, Served] = {}
+
+    def work(declared: LoopDeclared) -> LoopWork | None:
+        loop = declaration.from_declared(
+            declared.declaration,
+            declared.schemas,
+            version=declared.version,
+            partitions=declared.partitions,
+            digest=declared.digest,
+        )
+        groups = tile_groups(loop)
+        if not groups:
+            return None
+        view = TilesView(loop, groups)
+        one = Served({group.name: group for group in groups}, view.store)
+
+        async def publish() -> None:
+            for verb, schema in WRITES.items():
+                writer = topics.group(SERVICE, verb, loop.name)
+                await producer.send(published([SCHEMAS[schema]], by=writer, at_ms=wall_ms()))
+
+        return LoopWork(stages(loop), views=[view], prepare=publish, started=lambda: served.update({loop.name: one}))
+
+    def ended(loop: str) -> None:
+        served.pop(loop, None)
+
+    return Service(name=SERVICE, work=work, ended=ended, router=create_router(served), resources=[producer])
