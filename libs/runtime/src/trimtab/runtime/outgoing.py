@@ -1,13 +1,13 @@
 """What a transaction writes: a step's records, its tables, marks and the position, by partition."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from trimtab.runtime import marks, position
 from trimtab.runtime.bus import Part
 from trimtab.runtime.errors import OutputRefusedError
 from trimtab.runtime.marks import Mark
-from trimtab.runtime.partitioner import partition_of
+from trimtab.runtime.partitioner import partitions_of
 from trimtab.runtime.records import Out
 from trimtab.runtime.stage import Stage
 from trimtab.runtime.table import Table
@@ -25,16 +25,26 @@ class Draft:
 
     def add(self, outs: Iterable[Out]) -> None:
         """A step's records, each to its key's partition. Raises OutputRefusedError."""
-        lists = self._lists
+        by_topic: dict[str, list[Out]] = {}
         for out in outs:
-            parts = lists.get(out.topic)
+            by_topic.setdefault(out.topic, []).append(out)
+        for topic, some in by_topic.items():
+            parts = self._lists.get(topic)
             if parts is None:
-                raise OutputRefusedError(self._stage.group, out.topic, "it is not among the stage's outputs")
-            parts[self._target(out, len(parts))].append(out)
+                raise OutputRefusedError(self._stage.group, topic, "it is not among the stage's outputs")
+            for out, target in zip(some, self._targets(some, len(parts)), strict=True):
+                parts[target].append(out)
 
-    def _target(self, out: Out, partitions: int) -> int:
+    def _targets(self, outs: Sequence[Out], partitions: int) -> list[int]:
+        """The partition of each record of one topic."""
+        keyed = iter(
+            partitions_of([out.key for out in outs if out.partition is None and out.key is not None], partitions)
+        )
+        return [self._target(out, partitions, keyed) for out in outs]
+
+    def _target(self, out: Out, partitions: int, keyed: Iterator[int]) -> int:
         if out.partition is None:
-            return self._partition % partitions if out.key is None else partition_of(out.key, partitions)
+            return self._partition % partitions if out.key is None else next(keyed)
         if not 0 <= out.partition < partitions:
             raise OutputRefusedError(
                 self._stage.group, out.topic, f"there is no partition {out.partition} of {partitions}"
