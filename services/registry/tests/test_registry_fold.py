@@ -11,6 +11,7 @@ from trimtab.contracts.control import (
     CommandSettled,
     DeploymentChanged,
     LoopDeclared,
+    ModelPerformance,
     ModelRegistered,
     ModelTrained,
     PerformanceMeasured,
@@ -42,9 +43,13 @@ def day(day: float) -> TimeAdvanced:
     return TimeAdvanced(loop=LOOP, at_ms=at(day))
 
 
-def worse(day: float, version: int, other: int, blocks: int, low: float = 0.1) -> PerformanceMeasured:
-    """`version` is worse than `other` by low to low + 0.2."""
-    return measured(at(day), difference(version, other, low, low + 0.2, blocks=blocks))
+def worse(
+    day: float, version: int, other: int, blocks: int, low: float = 0.1, *, metric: float | None = None
+) -> PerformanceMeasured:
+    """`version` is worse than `other` by low to low + 0.2; `metric`: the other's."""
+    metrics = {} if metric is None else {"log_loss": metric}
+    shadow = ModelPerformance(version=other, arm="shadow", rows=100, metrics=metrics)
+    return measured(at(day), difference(version, other, low, low + 0.2, blocks=blocks), models=[shadow])
 
 
 def command(kind: Any, version: int | None = None, command_id: str = "c", note: str | None = None) -> RegistryCommand:
@@ -152,6 +157,14 @@ CASES: dict[str, tuple[list[Event], list[str]]] = {
         [*TWO, worse(24, 2, 1, 3), worse(25, 2, 1, 4, -0.1), worse(26, 2, 1, 5)],
         TWO_SAID,
     ),
+    "not rolled back: worse by less than the gate's margin": (
+        [*TWO, worse(24, 2, 1, 3, 0.001, metric=0.4), worse(25, 2, 1, 4, 0.001, metric=0.4)],
+        TWO_SAID,
+    ),
+    "rolled back: worse by more than the gate's margin": (
+        [*TWO, worse(24, 2, 1, 3, 0.009, metric=0.4), worse(25, 2, 1, 4, 0.009, metric=0.4)],
+        [*TWO_SAID, "#3 rolled_back 1 from 25"],
+    ),
     "not rolled back: about other versions": (
         [*TWO, worse(24, 3, 1, 3), worse(25, 2, 3, 4), worse(26, 3, 2, 5)],
         TWO_SAID,
@@ -161,7 +174,7 @@ CASES: dict[str, tuple[list[Event], list[str]]] = {
         [*TWO_SAID, "#3 shadow_retired 2 from 28", "#4 rolled_back 1 from 29"],
     ),
     "not rolled back after the last label of the watch": (
-        [*TWO, worse(27.5, 2, 1, 3), day(28), worse(29.1, 2, 1, 4)],
+        [*TWO, worse(27.5, 2, 1, 3), day(28), worse(30.1, 2, 1, 4)],
         [*TWO_SAID, "#3 shadow_retired 2 from 28"],
     ),
     "a person promotes a model that failed": (

@@ -286,16 +286,16 @@ CASES: dict[str, tuple[list[Event], list[str]]] = {
         ["first@10 go", "drift@20 go", "drift@28 damped until 34"],
     ),
     "a watch without gain: damped": (
-        [*second_model(20, 20), rows(22, 1100, 5000, gain(2, 1, -0.1, -0.2)), day(28), drift(28.5, 2)],
-        ["first@10 go", "drift@20 go", "drift@28.5 damped until 34"],
+        [*second_model(20, 20), rows(22, 1100, 5000, gain(2, 1, -0.1, -0.2)), day(30), drift(30.5, 2)],
+        ["first@10 go", "drift@20 go", "drift@30.5 damped until 34"],
     ),
     "a watch without gain, seen from the other side": (
-        [*second_model(20, 20), rows(22, 1100, 5000, gain(1, 2, 0.1, 0.05)), day(28), drift(28.5, 2)],
-        ["first@10 go", "drift@20 go", "drift@28.5 damped until 34"],
+        [*second_model(20, 20), rows(22, 1100, 5000, gain(1, 2, 0.1, 0.05)), day(30), drift(30.5, 2)],
+        ["first@10 go", "drift@20 go", "drift@30.5 damped until 34"],
     ),
     "a watch with an unproven gain changes nothing": (
-        [*second_model(20, 20), rows(22, 1100, 5000, gain(2, 1, 0.1, -0.1)), day(28), drift(28.5, 2)],
-        ["first@10 go", "drift@20 go", "drift@28.5 go"],
+        [*second_model(20, 20), rows(22, 1100, 5000, gain(2, 1, 0.1, -0.1)), day(30), drift(30.5, 2)],
+        ["first@10 go", "drift@20 go", "drift@30.5 go"],
     ),
     "a loop that nobody declared": ([rows(3, 5000), day(4), asked()], []),
 }
@@ -325,7 +325,7 @@ def test_useless_retrains_double_the_cooldown_up_to_eight_times(failures: int, u
 
 def test_a_clear_gain_ends_the_damping() -> None:
     state, _ = tell([*second_model(20, 20), rows(22, 1100, 5000, gain(2, 1, 0.2, 0.1))])
-    assert tell([day(28)], replace(state, misses=3))[0].misses == 0
+    assert tell([day(30)], replace(state, misses=3))[0].misses == 0
 
 
 def test_a_watch_is_judged_when_another_promotion_ends_it() -> None:

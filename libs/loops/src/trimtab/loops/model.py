@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+HOUR_MS = 3_600_000
 Task = Literal["binary", "multiclass", "regression"]
 
 
@@ -184,6 +185,12 @@ class Loop:
     partitions: int
     declaration: Mapping[str, Any]
     digest: str
+
+    @property
+    def verdict_ms(self) -> int:
+        """How long after a prediction a measurement may still be the first to count it: its label has to mature, its
+        block of time to end, and measurements come every hour."""
+        return max(self.label.mature_ms, self.label.within_ms) + self.gate.block_ms + self.lateness_ms + HOUR_MS
 
     @property
     def asks(self) -> Event:

@@ -30,7 +30,7 @@ def promoted(state: State, rules: Rules, version: int, at_ms: int, why: Why) -> 
     if before is not None and rules.watch_ms > 0:
         if before not in {shadow.version for shadow in shadows}:
             shadows = (Shadow(before, at_ms + rules.watch_ms), *shadows)
-        watch = Watch(version, before, at_ms + rules.watch_ms + rules.mature_ms)
+        watch = Watch(version, before, at_ms + rules.watch_ms + rules.verdict_ms)
     former = state.former if before is None else (*state.former, before)
     return _changed(replace(state, champion=version, shadows=shadows, watch=watch, former=former), at_ms, why)
 

@@ -17,16 +17,19 @@ CommandKind = Literal["promote", "rollback", "retire_shadow"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a loop's declaration says about rollout. `mature_ms`: how long labels take after their prediction.
+    """What a loop's declaration says about rollout. `verdict_ms`: see `Loop`.
 
-    `keeps_first`: the first model stays a shadow for good, because a gate compares with it.
+    `keeps_first`: the first model stays a shadow for good, because a gate compares with it. `margin`: the share of the
+    deciding `metric` by which a gate lets a model be worse.
     """
 
     loop_version: int
     fit_time_ms: int
     watch_ms: int
-    mature_ms: int
+    verdict_ms: int
     keeps_first: bool
+    metric: str
+    margin: float
 
 
 def rules_of(loop: Loop) -> Rules:
@@ -35,8 +38,10 @@ def rules_of(loop: Loop) -> Rules:
         loop_version=loop.version,
         fit_time_ms=loop.train.fit_time_ms,
         watch_ms=loop.gate.watch_ms,
-        mature_ms=loop.label.mature_ms,
+        verdict_ms=loop.verdict_ms,
         keeps_first="first_model" in loop.gate.baselines,
+        metric=loop.model.metric,
+        margin=loop.gate.margin,
     )
 
 

@@ -1,9 +1,10 @@
 """Whether a promotion is taken back.
 
-A promotion is rolled back when, during its watch, the predecessor is clearly better: the whole interval of the paired
-difference lies on its side, over at least three blocks, and a later measurement over more blocks says so again (the
-measurements come every hour and are looked at again and again; one of them alone is a coin thrown often enough).
-Metrics are losses, so a difference above 0 is the first version's disadvantage.
+A promotion is rolled back when, during its watch, the predecessor is clearly better: by more than the gate's margin (a
+share of the predecessor's metric) over the whole interval of the paired difference, over at least three blocks, and a
+later measurement over more blocks says so again. So the gate and the trial draw the same line from both sides; and
+measurements come every hour and are looked at again and again, so that one alone would be a coin thrown often enough.
+Metrics are losses: a difference above 0 is the first version's disadvantage.
 """
 
 from dataclasses import replace
@@ -23,7 +24,7 @@ def tried(state: State, rules: Rules, event: PerformanceMeasured) -> tuple[State
     pair = _of_watch(watch, event)
     if pair is None:
         return state, None
-    if pair.low <= 0 or pair.blocks < LEAST_BLOCKS:
+    if pair.low <= _line(rules, watch, event) or pair.blocks < LEAST_BLOCKS:
         return replace(state, watch=replace(watch, blocks=0)), None
     if watch.blocks == 0:
         return replace(state, watch=replace(watch, blocks=pair.blocks)), None
@@ -34,6 +35,12 @@ def tried(state: State, rules: Rules, event: PerformanceMeasured) -> tuple[State
         f"({pair.low:.4g} to {pair.high:.4g}) over {pair.blocks} blocks, {pair.rows} rows"
     )
     return state, returned(state, rules, watch.predecessor, event.at_ms, Why("rolled_back", note=note))
+
+
+def _line(rules: Rules, watch: Watch, event: PerformanceMeasured) -> float:
+    """How much worse the version may be; 0 where the measurement does not give the predecessor's metric."""
+    found = [one.metrics.get(rules.metric, 0.0) for one in event.models if one.version == watch.predecessor]
+    return rules.margin * abs(found[0]) if found else 0.0
 
 
 def _of_watch(watch: Watch, event: PerformanceMeasured) -> PairedDifference | None:

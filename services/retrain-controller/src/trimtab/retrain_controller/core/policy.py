@@ -50,5 +50,5 @@ def policy_of(loop: Loop) -> Policy:
         first_rows=loop.train.first_rows,
         first_positives=loop.train.first_positives,
         windowed=loop.train.window_ms is not None,
-        judged_after_ms=loop.gate.watch_ms + loop.label.mature_ms,
+        judged_after_ms=loop.gate.watch_ms + loop.verdict_ms,
     )
