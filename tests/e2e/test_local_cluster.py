@@ -1,0 +1,115 @@
+"""`trimtab up` and `down` as a person uses them, and what is left after a kill of everything."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from trimtab.cli.cluster.programs import SERVICES
+
+ROOT = Path(__file__).resolve().parents[2]
+FLIGHTS = ROOT / "examples" / "flights"
+PATIENCE_S = 60.0
+
+
+class Cluster:
+    """The command, on a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._env = ["env", "-u", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", f"TRIMTAB_DATA_DIR={folder}"]
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        argv = [*self._env, sys.executable, "-m", "trimtab.cli", *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=150)
+
+    def ok(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def status(self) -> Mapping[str, Any]:
+        done = self.run("status", "--json")
+        assert done.returncode in (0, 3), done.stderr
+        found: Mapping[str, Any] = json.loads(done.stdout)
+        return found
+
+    def service(self, name: str) -> Mapping[str, Any]:
+        return next(one for one in self.status()["services"] if one["service"] == name)
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that runs on this folder, the supervisor included."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TRIMTAB_DATA_DIR") == str(self.folder):
+                    found.append(process)
+            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+        return found
+
+
+def eventually(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, f"not in {PATIENCE_S:.0f} s: {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    found = Cluster(tmp_path / "data")
+    yield found
+    found.run("down")
+    for process in found.processes():
+        process.kill()
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_comes_up_mends_itself_and_comes_back_after_a_kill_of_everything(cluster: Cluster) -> None:
+    cluster.ok("up", "--detach")
+    up = cluster.status()
+    assert up["ready"]
+    assert {one["service"] for one in up["services"]} == {"kafka", *SERVICES}
+    assert "up already" in cluster.run("up", "--detach").stderr
+    assert "version 1" in cluster.ok("apply", str(FLIGHTS))
+
+    before = cluster.service("ingest")
+    os.kill(before["pid"], signal.SIGKILL)
+    eventually(lambda: cluster.service("ingest")["restarts"] == 1, "ingest is started again")
+    eventually(lambda: cluster.status()["ready"], "everything is ready again")
+    assert cluster.service("ingest")["url"] == before["url"]
+
+    running = cluster.processes()
+    assert len(running) >= len(SERVICES) + 2
+    for process in running:
+        process.kill()
+    psutil.wait_procs(running, timeout=10)
+    assert "no cluster is up" in cluster.run("status", "--json").stderr
+
+    cluster.ok("up", "--detach")
+    assert [loop["loop"] for loop in json.loads(cluster.ok("loops", "--json"))] == ["flights"]
+    assert "nothing changed" in cluster.ok("apply", str(FLIGHTS))
+    assert "ingest" in cluster.ok("logs", "ingest", "--lines", "5")
+    cluster.ok("down")
+    assert cluster.processes() == []
+
+
+@pytest.mark.timeout(200)
+def test_a_killed_supervisor_takes_everything_with_it(cluster: Cluster) -> None:
+    cluster.ok("up", "--detach")
+    state = json.loads((cluster.folder / "run" / "cluster.json").read_text())
+    os.kill(state["supervisor"]["pid"], signal.SIGKILL)
+    if sys.platform == "linux":
+        eventually(lambda: cluster.processes() == [], "the kernel tells the children, and they end")
+    cluster.ok("up", "--detach")
+    assert cluster.status()["ready"]
+    cluster.ok("down")
+    assert cluster.processes() == []
