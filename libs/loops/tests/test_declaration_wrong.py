@@ -181,6 +181,7 @@ WRONG = [
     ('["country"]', '["country", "amount"]', "features.row.amount", "is categorical but its type is Float64", "a text"),
     ('"hour(paid_at)"', '"hour(payd_at)"', "features.row.hour", "unknown column `payd_at`", "`paid_at`"),
     ('"hour(paid_at)"', '"huor(paid_at)"', "features.row.hour", "`huor` is no allowed function", "`hour`"),
+    ('"hour(paid_at)"', '"read_csv(card)"', "features.row.hour", "`read_csv` is no allowed function", "one of abs, "),
     ('"hour(paid_at)"', '"paid_at"', "features.row.hour", "is not a number but Datetime", "hour(at)"),
     ('"hour(paid_at)"', '"amount + "', "features.row.hour", "no SQL expression", "operand"),
     ('"hour(paid_at)"', '"(amount"', "features.row.hour", "no SQL expression", "parenthesis"),
