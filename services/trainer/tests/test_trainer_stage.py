@@ -5,14 +5,21 @@ from typing import Any
 
 import pytest
 from trimtab.contracts import control, times, topics
-from trimtab.contracts.control import ModelTrained, RetrainCause, RetrainRequested, TrainingFailed
+from trimtab.contracts.control import (
+    DeploymentChanged,
+    ModelRef,
+    ModelTrained,
+    RetrainCause,
+    RetrainRequested,
+    TrainingFailed,
+)
 from trimtab.runtime.control import written
 from trimtab.runtime.records import Record
 from trimtab.runtime.stage import EffectDone, Result
 from trimtab.testing.declarations import declared, offers
 from trimtab.testing.steps import as_read, run_step, tables_of
 from trimtab.trainer.errors import ChildEndedError
-from trimtab.trainer.stages import stage
+from trimtab.trainer.stages import compared_with, stage
 
 DAY = 86_400_000
 DIGEST = "ab" * 32
@@ -91,7 +98,7 @@ def test_a_request_starts_one_fit_and_is_answered_once() -> None:
     first = run_step(STAGE, read(declared(offers()), request()), tables)
     assert [effect.id for effect in first.effects] == ["offers/r1"]
     assert not first.out
-    done = EffectDone("offers/r1", {"trained": trained_fields(), "wall_s": 1.5})
+    done = EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1.5})
     second = run_step(STAGE, {}, tables, done=[done])
     (event,) = events_of(second)
     assert isinstance(event, ModelTrained)
@@ -150,3 +157,39 @@ def test_the_same_batch_twice_changes_nothing() -> None:
     before = dict(tables["desks"].items())
     assert not run_step(STAGE, batch, tables).out
     assert dict(tables["desks"].items()) == before
+
+
+def test_a_challenger_is_told_how_the_champion_was_made() -> None:
+    tables = tables_of(STAGE)
+    run_step(STAGE, read(declared(offers()), request(1)), tables)
+    run_step(
+        STAGE, {}, tables, done=[EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1})]
+    )
+    run_step(STAGE, read(deployed()), tables)
+    (effect,) = run_step(STAGE, read(request(2)), tables).effects
+    desk, _ = effect.payload
+    assert compared_with(desk, desk.champion) == {
+        "version": 1,
+        "digest": DIGEST,
+        "format": "onnx",
+        "features_digest": DIGEST,
+        "classes": None,
+        "until_ms": 20 * DAY,
+        "recipe": DIGEST,
+    }
+    assert desk.first == desk.champion
+
+
+def deployed() -> DeploymentChanged:
+    return DeploymentChanged(
+        loop="offers",
+        at_ms=30 * DAY,
+        sequence=1,
+        effective_at_ms=30 * DAY,
+        champion=ModelRef(version=1, digest=DIGEST, format="onnx", features_digest=DIGEST),
+        shadows=[],
+        cause="first",
+        request_id="r1",
+        note=None,
+        signature="signed",
+    )

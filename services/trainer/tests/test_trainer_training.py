@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from trimtab.ml import training
 from trimtab.ml.datasets import Dataset
 from trimtab.ml.scoring import Scorer
 from trimtab.testing.declarations import offers
-from trimtab.trainer.core import Job, Known, Trained, train
+from trimtab.trainer.core import Job, Known, Trained, cut, train
 from trimtab.trainer.errors import ModelFailedError, TooFewMaturedRowsError
 
 DAY = 86_400_000
@@ -35,9 +36,11 @@ def rows(signal: float = 1.5, seed: int = 1) -> Dataset:
     )
 
 
-def known(trained: Trained, version: int, until_ms: int) -> Known:
+def known(
+    trained: Trained, version: int, until_ms: int, features: str = LOOP.features.digest, recipe: str | None = None
+) -> Known:
     package = trained.package
-    return Known(version, Scorer.load(package.format, package.blob), until_ms)
+    return Known(version, Scorer.load(package.format, package.blob), until_ms, features, recipe)
 
 
 def test_the_first_model_has_to_beat_the_constant() -> None:
@@ -99,3 +102,29 @@ def test_the_reference_is_of_the_holdout() -> None:
     trained = train(Job(LOOP, AT, None, None), rows())
     assert {"score", "loss", "estimate", "feature:price", "missing:price"} <= set(trained.reference.signals)
     assert trained.reference.from_ms >= AT - LOOP.label.mature_ms - LOOP.gate.holdout_ms - DAY
+
+
+def test_another_recipe_than_the_champions_has_to_be_better() -> None:
+    champion = train(Job(LOOP, AT, None, None), rows())
+    same = training.declared_digest(LOOP.model, LOOP.task, LOOP.train.window_ms, LOOP.features.digest)
+    refresh = train(Job(LOOP, AT, known(champion, 1, 0, recipe=same), None), rows())
+    changed = train(Job(LOOP, AT, known(champion, 1, 0, recipe="another"), None), rows())
+    assert (refresh.rule, refresh.verdict) == ("not_worse", "passed")
+    assert (changed.rule, changed.verdict) == ("better", "failed")
+
+
+def test_a_champion_of_other_features_is_no_champion() -> None:
+    """It cannot answer what is asked now; whoever beats the constant is the first that can."""
+    champion = train(Job(LOOP, AT, None, None), rows())
+    other = known(champion, 1, 0, features="others")
+    found = train(Job(LOOP, AT, other, other), rows())
+    assert found.verdict == "first"
+    assert [one.against for one in found.compared] == ["constant"]
+
+
+def test_a_short_history_gives_two_thirds_to_the_fit() -> None:
+    short = rows().between(0, 6 * DAY)
+    parts = cut(LOOP, short, 6 * DAY + LOOP.label.mature_ms)
+    assert parts.held_out.at_ms.min() >= 4 * DAY
+    assert parts.held_out.at_ms.min() < 4 * DAY + DAY // 4
+    assert len(parts.fit) > len(parts.held_out)

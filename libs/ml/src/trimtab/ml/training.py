@@ -124,15 +124,27 @@ def _centre(column: NDArray[np.float64]) -> float:
     return float(np.median(finite)) if spread > 0 and largest * 2.0**-23 > _COARSE * spread else 0.0
 
 
-def recipe(model: Model, task: Task, rows_window_ms: int | None, features_digest: str) -> Mapping[str, Any]:
-    """All that decides, beside rows and seed, which model comes out."""
+def declared(model: Model, task: Task, window_ms: int | None, features_digest: str) -> Mapping[str, Any]:
+    """What a declaration says of how a model is made."""
     return {
         "estimator": model.estimator,
         "params": dict(model.params),
         "calibrate": model.calibrate,
         "task": task,
-        "window_ms": rows_window_ms,
+        "window_ms": window_ms,
         "features": features_digest,
+    }
+
+
+def declared_digest(model: Model, task: Task, window_ms: int | None, features_digest: str) -> str:
+    """The digest of `declared`: equal for two models of which the later is a mere refresh of the earlier."""
+    return recipe_digest(declared(model, task, window_ms, features_digest))
+
+
+def recipe(model: Model, task: Task, window_ms: int | None, features_digest: str) -> Mapping[str, Any]:
+    """All that decides, beside rows and seed, which model comes out: `declared`, our encoders, library versions."""
+    return {
+        **declared(model, task, window_ms, features_digest),
         "encoders": {"one_hot_rows": pipelines.ONE_HOT_ROWS, "one_hot_columns": pipelines.ONE_HOT_COLUMNS},
         "packages": package_versions(),
     }

@@ -41,3 +41,12 @@ class ChildEndedError(TrainingError):
 
     def __init__(self, status: int | None, said: str) -> None:
         super().__init__(f"the fitting process ended with status {status}: {said or 'it said nothing'}")
+
+
+class RangeGoneError(TrainingError):
+    """A stretch of the log is not there any more."""
+
+    reason = "range_gone"
+
+    def __init__(self, topic: str, what: str) -> None:
+        super().__init__(f"the rows cannot be read from {topic} again: {what}")

@@ -33,15 +33,22 @@ class Wanted(msgspec.Struct, frozen=True):
     trace: str | None
 
 
+class Made(msgspec.Struct, frozen=True):
+    """How a model was made: the event time of its newest row, and the digest of what was declared."""
+
+    until_ms: int
+    recipe: str
+
+
 class Desk(msgspec.Struct, frozen=True):
-    """What is remembered of a loop. `declared`: the JSON of its loop.declared. `until_ms`: by model digest, the event
-    time of the newest row it was fitted on. `champion`, `first`: {version, format, digest}.
+    """What is remembered of a loop. `declared`: the JSON of its loop.declared. `made`: how models were made, by digest.
+    `champion`, `first`: {version, format, digest, features_digest}.
     """
 
     declared: str | None = None
     champion: Ref | None = None
     first: Ref | None = None
-    until_ms: dict[str, int] = {}
+    made: dict[str, Made] = {}
     open: tuple[Wanted, ...] = ()
     answered: tuple[str, ...] = ()
 
@@ -106,8 +113,8 @@ class Answering:
         event = ModelTrained.model_validate(fields)
         event = event.model_copy(update={"signature": self._sign(json.loads(control.encode(event)))})
         desk = closed(desks.get(loop) or Desk(), wanted)
-        until_ms = {**desk.until_ms, event.model.digest: event.dataset.last_at_ms}
-        desks.put(loop, msgspec.structs.replace(desk, until_ms=until_ms))
+        made = {**desk.made, event.model.digest: Made(event.dataset.last_at_ms, value["recipe"])}
+        desks.put(loop, msgspec.structs.replace(desk, made=made))
         measure = Measure(telemetry.TRAINER_MODELS, 1, {"loop": loop, "verdict": event.gate.verdict})
         return written(event, id=f"trained-{wanted.request_id}", source=NAME, trace=wanted.trace), measure
 
@@ -162,8 +169,11 @@ def orders(desks: Table[str, Desk]) -> list[Effect]:
 
 
 def compared_with(desk: Desk, ref: Ref | None) -> Ref | None:
-    """A deployed model with the time up to which it was trained."""
-    return None if ref is None else {**ref, "until_ms": desk.until_ms.get(ref["digest"], 0)}
+    """A deployed model and how it was made."""
+    if ref is None:
+        return None
+    made = desk.made.get(ref["digest"])
+    return {**ref, "until_ms": 0 if made is None else made.until_ms, "recipe": None if made is None else made.recipe}
 
 
 def count_refused(refused: Refused) -> Measure:

@@ -25,3 +25,8 @@ def declaration_digest(declaration: Mapping[str, Any], schemas: Mapping[str, Any
 def definition_digest(definition: Mapping[str, Any]) -> str:
     """The first 16 hex digits of the SHA-256 over a definition: enough to tell the groups of a loop apart."""
     return hashlib.sha256(canonical(definition)).hexdigest()[:_SHORT]
+
+
+def features_digest(definition: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over the definition of a loop's features; models, predictions and deployments name it."""
+    return hashlib.sha256(canonical(definition)).hexdigest()

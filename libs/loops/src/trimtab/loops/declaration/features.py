@@ -7,7 +7,7 @@ import polars as pl
 
 from trimtab.loops import expressions
 from trimtab.loops.columns import event_columns
-from trimtab.loops.declaration.digests import definition_digest
+from trimtab.loops.declaration.digests import definition_digest, features_digest
 from trimtab.loops.declaration.events import check_field
 from trimtab.loops.declaration.positions import Path
 from trimtab.loops.declaration.quantities import (
@@ -91,7 +91,7 @@ def _digest(
     row: Mapping[str, str], categorical: Sequence[str], groups: Sequence[Group], latest: Sequence[Latest]
 ) -> str:
     parts = [group.digest for group in groups], [one.digest for one in latest]
-    return definition_digest({"row": list(row.items()), "categorical": list(categorical), "groups": list(parts)})
+    return features_digest({"row": list(row.items()), "categorical": list(categorical), "groups": list(parts)})
 
 
 def _row(section: Section, asks: Event | None, types: dict[str, tuple[Path, pl.DataType | None]]) -> Mapping[str, str]:

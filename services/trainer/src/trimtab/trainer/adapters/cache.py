@@ -1,18 +1,17 @@
 """Columns of a topic on the local disk, grown by what is new in the log. Losing it is only slower."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-import structlog
 
 from trimtab.runtime.bus import Bus, Part
 from trimtab.runtime.marks import is_mark
 from trimtab.runtime.records import Read
 from trimtab.trainer.adapters.columns import Frame
+from trimtab.trainer.errors import RangeGoneError
 
-log = structlog.get_logger(__name__)
 POLL_S = 1.0
 SEGMENT_RECORDS = 50_000
 
@@ -34,6 +33,32 @@ class Cached:
 
     rows: pl.DataFrame
     ranges: tuple[Range, ...]
+
+
+async def stretch(bus: Bus, ranges: Sequence[Range], frame: Frame) -> pl.DataFrame:
+    """The records of one topic in exactly these ranges, as columns. Raises RangeGoneError."""
+    await _check_there(bus, ranges)
+    ends = {Part(one.topic, one.partition): one.to for one in ranges if one.to > one.from_}
+    reader = await bus.reader({Part(one.topic, one.partition): one.from_ for one in ranges if one.to > one.from_})
+    held: list[Read] = []
+    try:
+        while any(reader.positions()[part] < end for part, end in ends.items()):
+            for part, records in (await reader.poll(POLL_S)).items():
+                held += [one for one in records if one.offset < ends[part] and one.value is not None]
+    finally:
+        await reader.close()
+    return frame([one for one in held if not is_mark(one)])
+
+
+async def _check_there(bus: Bus, ranges: Sequence[Range]) -> None:
+    found = await bus.catalog.describe({one.topic for one in ranges})
+    for one in ranges:
+        if one.topic not in found or found[one.topic].id != one.topic_id:
+            raise RangeGoneError(one.topic, "the topic was deleted")
+        part = Part(one.topic, one.partition)
+        first, end = (await bus.catalog.bounds([part]))[part]
+        if first > one.from_ or end < one.to:
+            raise RangeGoneError(one.topic, f"partition {one.partition} holds offsets from {first} to {end} only")
 
 
 @dataclass(frozen=True, slots=True)

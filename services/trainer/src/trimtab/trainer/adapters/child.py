@@ -17,7 +17,7 @@ NICENESS = 5
 
 
 async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
-    """{"trained": fields of model.trained} or {"failed": reason, "error": what was wrong}."""
+    """What `fulfil` gives, or {"failed": reason, "error": what was wrong}."""
     async with KafkaBus(Connection(**place["kafka"])) as bus:
         shop = Workshop(
             bus=bus,
@@ -28,7 +28,7 @@ async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
             lock_digest=place["lock_digest"],
         )
         try:
-            return {"trained": await fulfil(shop, order_from(line))}
+            return await fulfil(shop, order_from(line))
         except TrainingError as error:
             return {"failed": error.reason, "error": str(error)}
         except StoreError as error:

@@ -1,6 +1,7 @@
 """Predictions and outcomes of a log as columns: what of each record training needs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -130,11 +131,31 @@ def texts(values: pl.Series) -> NDArray[np.object_]:
     return found
 
 
+TAKEN = ("key", "at_ms", "label")
+
+
+def shown(feature: str) -> str:
+    """The column of a feature in a dataset: its name, unless that is taken."""
+    return column(feature) if feature in TAKEN else feature
+
+
 def table(rows: Dataset) -> pl.DataFrame:
     """A dataset as `trimtab dataset` and its blob show it: key, at_ms, the features by name, label."""
-    features = {name: rows.numbers[:, i] for i, name in enumerate(rows.number_names)}
-    found = {
-        name: pl.Series(rows.categories[:, i].tolist(), dtype=pl.String) for i, name in enumerate(rows.category_names)
+    found: dict[str, pl.Series] = {
+        "key": pl.Series(rows.keys.tolist(), dtype=pl.String),
+        "at_ms": pl.Series(rows.at_ms),
     }
-    label = pl.Series(rows.labels.tolist()) if rows.labels.dtype == object else rows.labels
-    return pl.DataFrame({"key": rows.keys.tolist(), "at_ms": rows.at_ms, **features, **found, "label": label})
+    for name, values in zip(rows.number_names, rows.numbers.T, strict=True):
+        found[shown(name)] = pl.Series(np.ascontiguousarray(values)).fill_nan(None)
+    for name, values in zip(rows.category_names, rows.categories.T, strict=True):
+        found[shown(name)] = pl.Series(values.tolist(), dtype=pl.String)
+    found["label"] = pl.Series(rows.labels.tolist(), dtype=pl.String if rows.labels.dtype == object else pl.Float64)
+    return pl.DataFrame(found)
+
+
+def from_table(loop: Loop, frame: pl.DataFrame) -> Dataset:
+    """The inverse of `table`. What was predicted at the time is not in it."""
+    renamed = frame.rename({shown(name): column(name) for name in loop.features.names})
+    unscored = renamed.with_columns(version=pl.lit(None, dtype=pl.Int64), score=pl.lit(None, dtype=pl.Float64))
+    labels = texts(frame["label"]) if frame["label"].dtype == pl.String else frame["label"].to_numpy()
+    return replace(dataset(loop, unscored), labels=labels)

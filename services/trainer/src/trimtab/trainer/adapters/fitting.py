@@ -20,12 +20,13 @@ class Fitting:
     """One process that fits, one order at a time.
 
     It imports everything before the first order comes. A cancelled order kills it; the next order starts another.
-    `place`: what the child needs to find Kafka and the store (see `child.answer`).
+    `place`: what the child needs to find Kafka and the store (see `child.answer`). `child`: its module.
     """
 
-    def __init__(self, place: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    def __init__(self, place: Mapping[str, Any], environment: Mapping[str, str], child: str = CHILD) -> None:
         self._place = json.dumps(place).encode() + b"\n"
         self._environment = dict(environment)
+        self._child = child
         self._process: Process | None = None
         self._busy = asyncio.Lock()
 
@@ -54,7 +55,7 @@ class Fitting:
         if self._process is not None and self._process.returncode is None:
             return self._process
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", CHILD, stdin=PIPE, stdout=PIPE, env=self._environment, limit=LARGEST_ANSWER
+            sys.executable, "-m", self._child, stdin=PIPE, stdout=PIPE, env=self._environment, limit=LARGEST_ANSWER
         )
         self._process = process
         _write(process, self._place)

@@ -21,7 +21,7 @@ from trimtab.ml.scoring import Scorer
 from trimtab.runtime.bus import Bus
 from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Cache, Cached
-from trimtab.trainer.adapters.columns import columns, outcome_frame, prediction_frame, table
+from trimtab.trainer.adapters.columns import Frame, columns, outcome_frame, prediction_frame, table
 from trimtab.trainer.core import Job, Known, Trained, matured, train
 
 
@@ -29,7 +29,7 @@ from trimtab.trainer.core import Job, Known, Trained, matured, train
 class Order:
     """A request as it is handed to the fitting process. `declared`: the value of loop.declared.
 
-    `champion`, `first`: {version, format, digest, until_ms} of the models to compare with.
+    `champion`, `first`: {version, format, digest, features_digest, until_ms, recipe} of the models to compare with.
     """
 
     declared: Mapping[str, Any]
@@ -73,26 +73,34 @@ class Gathered:
     outcomes: Cached
 
 
-async def gather(shop: Workshop, loop: Loop, at_ms: int) -> Gathered:
-    """The rows that a request at this event time is answered with."""
-    cache = Cache(shop.folder, shop.bus)
+def reading(loop: Loop) -> Frame:
+    """How the loop's predictions become columns."""
     known = names_of(loop)
     schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
-    read = prediction_frame(loop, schema)
+    return prediction_frame(loop, schema)
+
+
+async def gather(bus: Bus, folder: Path, loop: Loop, at_ms: int) -> Gathered:
+    """The rows that a request at this event time is answered with. `folder`: of the cache."""
+    cache = Cache(folder, bus)
+    read = reading(loop)
     predictions = await cache.read(topics.predictions(loop.name), f"predictions-{loop.features.digest[:16]}", read)
     outcomes = await cache.read(topics.outcomes(loop.name), "outcomes", outcome_frame)
     return Gathered(matured(loop, *columns(loop, predictions.rows, outcomes.rows), at_ms), predictions, outcomes)
 
 
 async def fulfil(shop: Workshop, order: Order) -> dict[str, Any]:
-    """The fields of model.trained, without wall time and signature. Raises TrainingError, StoreError."""
+    """Do all that the request asks for. Raises TrainingError, StoreError.
+
+    {"trained": the fields of model.trained, without wall time and signature; "recipe": the digest of what was declared}
+    """
     loop = loop_of(order.declared)
-    gathered = await gather(shop, loop, order.at_ms)
+    gathered = await gather(shop.bus, shop.folder, loop, order.at_ms)
     job = Job(loop, order.at_ms, known(shop.blobs, order.champion), known(shop.blobs, order.first), order.seed)
     trained = train(job, gathered.rows)
     shop.blobs.put(trained.package.skops)
     shop.blobs.put(trained.package.blob)
-    return {
+    fields = {
         "loop": loop.name,
         "at": times.text(order.at_ms),
         "request_id": order.request_id,
@@ -108,13 +116,16 @@ async def fulfil(shop: Workshop, order: Order) -> dict[str, Any]:
         "lock_digest": shop.lock_digest,
         "environment": training.environment(),
     }
+    recipe = training.declared_digest(loop.model, loop.task, loop.train.window_ms, loop.features.digest)
+    return {"trained": fields, "recipe": recipe}
 
 
 def known(blobs: Blobs, ref: Mapping[str, Any] | None) -> Known | None:
     """A model that is there already, loaded."""
     if ref is None:
         return None
-    return Known(ref["version"], Scorer.load(ref["format"], blobs.get(ref["digest"])), ref["until_ms"])
+    scorer = Scorer.load(ref["format"], blobs.get(ref["digest"]))
+    return Known(ref["version"], scorer, ref["until_ms"], ref["features_digest"], ref["recipe"])
 
 
 def model_fields(loop: Loop, trained: Trained) -> dict[str, Any]:
@@ -169,7 +180,7 @@ def gate_fields(loop: Loop, trained: Trained) -> dict[str, Any]:
     declared = loop.gate
     return {
         "verdict": trained.verdict,
-        "rule": declared.rule,
+        "rule": trained.rule,
         "margin": declared.margin,
         "confidence": declared.confidence,
         "metric": loop.model.metric,

@@ -66,10 +66,17 @@ class Cut:
 def cut(loop: Loop, rows: Dataset, at_ms: int) -> Cut:
     """Cut matured rows in time. No row to fit on has a label that was known only inside the holdout.
 
-    Raises TooFewMaturedRowsError.
+    The holdout is the declared one, or the newest third of a history that is shorter than three of them: a first model
+    that was judged on two weeks should have been fitted on more than days. Raises TooFewMaturedRowsError.
     """
-    start_ms = at_ms - loop.label.mature_ms - loop.gate.holdout_ms
+    end_ms = at_ms - loop.label.mature_ms
+    start_ms = end_ms - min(loop.gate.holdout_ms, _third(rows, end_ms))
     found = Cut(rows.between(0, start_ms - loop.label.within_ms), rows.between(start_ms, at_ms + 1))
     if min(len(found.fit), len(found.held_out)) < FEWEST_ROWS:
         raise TooFewMaturedRowsError(len(found.fit), len(found.held_out))
     return found
+
+
+def _third(rows: Dataset, end_ms: int) -> int:
+    """A third of the rows' history in ms."""
+    return (end_ms - int(rows.at_ms[0])) // 3 if len(rows) else 0

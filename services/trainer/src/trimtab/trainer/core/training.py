@@ -23,11 +23,17 @@ Verdict = Literal["first", "passed", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A model that is there already. `until_ms`: event time of the newest row it was fitted on."""
+    """A model that is there already. `until_ms`: event time of the newest row it was fitted on.
+
+    `features`: the digest of the features it takes (None: the loop's). `recipe`: how it was made, where known (see
+    `training.declared_digest`).
+    """
 
     version: int
     scorer: Scorer
     until_ms: int
+    features: str | None = None
+    recipe: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +58,16 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What came of a job. `rows`: those of the packaged model. `metrics`: of the candidate, on the holdout."""
+    """What came of a job. `rows`: those of the packaged model. `metrics`: of the candidate, on the holdout.
+
+    `rule`: by which it was compared with the champion.
+    """
 
     package: Package
     rows: Dataset
     metrics: Mapping[str, float]
     verdict: Verdict
+    rule: gate.Rule
     compared: Sequence[Compared]
     reference: Reference
     fits: int
@@ -88,6 +98,7 @@ def train(job: Job, rows: Dataset) -> Trained:
         rows=used,
         metrics=metrics.measure(loop.task, labels, scores),
         verdict=verdict,
+        rule=rule_of(job),
         compared=compared,
         reference=reference.build(used, Scored(parts.held_out, scores, losses), metric, loop.drift.season_ms),
         fits=1 if verdict == "failed" else 2,
@@ -98,32 +109,61 @@ def judge(job: Job, compared: Sequence[Compared]) -> Verdict:
     """The verdict: everything that was compared must have been passed."""
     if not all(one.comparison.passed for one in compared):
         return "failed"
-    return "first" if job.champion is None else "passed"
+    return "first" if champion_of(job) is None else "passed"
+
+
+def champion_of(job: Job) -> Known | None:
+    """Who has to be challenged. A champion of other features cannot answer what is asked now: it does not count."""
+    return job.champion if _answers(job, job.champion) else None
+
+
+def first_of(job: Job) -> Known | None:
+    """The first model, where it can answer and is not the champion itself."""
+    first, champion = job.first, job.champion
+    if first is None or not _answers(job, first):
+        return None
+    return None if champion is not None and champion.version == first.version else first
+
+
+def _answers(job: Job, model: Known | None) -> bool:
+    """Whether it takes the features that the loop has now."""
+    return model is not None and model.features in (None, job.loop.features.digest)
+
+
+def rule_of(job: Job) -> gate.Rule:
+    """A refresh must not be worse; another recipe than the champion's must be better."""
+    loop, champion = job.loop, champion_of(job)
+    if champion is None or champion.recipe is None:
+        return loop.gate.rule
+    recipe = training.declared_digest(loop.model, loop.task, loop.train.window_ms, loop.features.digest)
+    return loop.gate.rule if champion.recipe == recipe else "better"
 
 
 def compare(job: Job, candidate: Fitted, scores: Scores, fit: Dataset, held_out: Dataset) -> list[Compared]:
     """The candidate against the champion and against each named baseline, each on rows that neither was fitted on."""
     found = []
     losses = losses_of(job.loop, candidate, held_out, scores)
-    if job.champion is not None:
-        found.append(against_model("champion", job, job.champion, losses, held_out))
+    champion, first = champion_of(job), first_of(job)
+    if champion is not None:
+        found.append(against_model("champion", rule_of(job), job, champion, losses, held_out))
     for name in job.loop.gate.baselines:
         if name == "constant":
             constant = constant_scores(candidate, fit, len(held_out))
             theirs = losses_of(job.loop, candidate, held_out, constant)
             comparison = compared_losses(job, "better", held_out.at_ms, losses, theirs)
             found.append(Compared(name, None, comparison))
-        elif name == "first_model" and job.first is not None and job.first != job.champion:
-            found.append(against_model(name, job, job.first, losses, held_out))
+        elif name == "first_model" and first is not None:
+            found.append(against_model(name, "not_worse", job, first, losses, held_out))
     return found
 
 
-def against_model(name: str, job: Job, other: Known, losses: NDArray[np.float64], held_out: Dataset) -> Compared:
+def against_model(
+    name: str, rule: gate.Rule, job: Job, other: Known, losses: NDArray[np.float64], held_out: Dataset
+) -> Compared:
     """The candidate against a model that serves or served, on rows later than that model's training."""
     later = held_out.at_ms > other.until_ms
     rows = held_out.take(later)
     theirs = losses_of(job.loop, other.scorer, rows, other.scorer.score(rows))
-    rule = job.loop.gate.rule if name == "champion" else "not_worse"
     return Compared(name, other.version, compared_losses(job, rule, rows.at_ms, losses[later], theirs))
 
 

@@ -1,0 +1,72 @@
+"""The process that fits: warm, killed with its order, and what is said when it dies."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from trimtab.trainer.adapters.fitting import Fitting
+from trimtab.trainer.adapters.work import Order
+from trimtab.trainer.errors import ChildEndedError
+
+ORDER = Order(declared={}, request_id="r1", cause_kind="first", at_ms=0, champion=None, first=None)
+STUCK = """
+import sys, time
+sys.stdin.readline()
+print("ready", flush=True)
+for line in sys.stdin:
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def stuck(tmp_path: Path) -> Fitting:
+    """A fitting process that takes an order and never answers."""
+    (tmp_path / "stuck_child.py").write_text(STUCK)
+    return Fitting({}, {"PYTHONPATH": str(tmp_path)}, child="stuck_child")
+
+
+def pid_of(fitting: Fitting) -> int:
+    process = fitting._process
+    assert process is not None
+    return process.pid
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_killed_process_is_told_and_the_next_order_starts_another(stuck: Fitting) -> None:
+    await stuck.warm()
+    first = pid_of(stuck)
+    fit = asyncio.create_task(stuck.fit(ORDER))
+    await asyncio.sleep(0.2)
+    os.kill(first, signal.SIGKILL)
+    with pytest.raises(ChildEndedError, match="status -9"):
+        await fit
+    await stuck.warm()
+    assert pid_of(stuck) != first
+    await stuck.close()
+
+
+async def test_a_cancelled_order_kills_its_process(stuck: Fitting) -> None:
+    await stuck.warm()
+    pid = pid_of(stuck)
+    fit = asyncio.create_task(stuck.fit(ORDER))
+    await asyncio.sleep(0.2)
+    fit.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fit
+    assert not alive(pid)
+
+
+async def test_closing_ends_the_process(stuck: Fitting) -> None:
+    await stuck.warm()
+    pid = pid_of(stuck)
+    await stuck.close()
+    assert not alive(pid)
