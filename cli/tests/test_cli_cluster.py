@@ -1,6 +1,7 @@
 """What the local cluster writes down, shows and hands to its services."""
 
 import importlib
+import io
 import json
 import subprocess
 import sys
