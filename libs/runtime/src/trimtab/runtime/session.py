@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from trimtab.contracts import telemetry
 from trimtab.contracts.specs import Metric
 from trimtab.runtime.bus import Part, Transactions
@@ -25,8 +27,12 @@ from trimtab.runtime.stage import UNKNOWN_MS, Batch, Measure, Result, Stage
 from trimtab.runtime.table import Table
 from trimtab.runtime.tracing import NO_TRACING, UNTRACED, Traced, Tracing
 
+log = structlog.get_logger(__name__)
+
 Record = Callable[[Iterable[Measure]], None]
 NOTHING = Result()
+SLOW_STEP_S = 2.0
+"""A step that takes longer costs the process heartbeats: such work belongs into an effect."""
 
 
 def unrecorded(_: Iterable[Measure]) -> None:
@@ -110,6 +116,7 @@ class Session:
                     await self._turn()
                 else:
                     await self._sleep(at_s)
+            await self._commit(NOTHING, UNTRACED)
         finally:
             await self.effects.close()
 
@@ -158,13 +165,18 @@ class Session:
         result = self._stage.step(
             self._partition, self._opened.tables, Batch(records, at_ms, self._around.now_ms(), done)
         )
+        spent_s = time.perf_counter() - started_s
+        if spent_s > SLOW_STEP_S:
+            log.warning(
+                "step slow", task=self._name, seconds=round(spent_s, 1), records=sum(map(len, records.values()))
+            )
         self._bound_ms = result.progress_ms
         for topic, reported_ms in result.clocks.items():
             if (clock := self._opened.progress.clock(topic)) is not None:
                 clock.report(reported_ms)
         self._intake.after_step()
         self.taken += sum(map(len, records.values()))
-        self._around.record(self._step_measures(records, time.perf_counter() - started_s))
+        self._around.record(self._step_measures(records, spent_s))
         await self._commit(result, traced)
         self.effects.start(result.effects)
 
@@ -173,8 +185,9 @@ class Session:
         draft.add(traced.rewrite(result.out))
         changed = draft.flush(self._opened.tables)
         claim, positions, offsets, now_s = self._claim(), self._positions(), self._offsets(), self._loop.time()
-        due = now_s >= self._committed_s + self._around.options.flush_s and positions != self._placed
-        show = now_s >= self._shown_s + self._around.options.flush_s and offsets != self._shown
+        flush_s = 0.0 if self.closing else self._around.options.flush_s
+        due = now_s >= self._committed_s + flush_s and positions != self._placed
+        show = now_s >= self._shown_s + flush_s and offsets != self._shown
         if not (changed or result.out or claim != self._said or due or show):
             self._settle(result, traced)
             return

@@ -186,6 +186,7 @@ class Task:
         """Fence, restore, check, seek; None when closed meanwhile. Raises RefusalError."""
         self._state = "opening"
         needed: dict[str, int | None] = {source.topic: self._stage.partitions for source in self._stage.inputs}
+        needed |= {view.topic: None for view in self._stage.views}
         needed |= {self._stage.changelog: self._stage.partitions}
         needed |= {output.topic: output.partitions for output in self._stage.outputs}
         found = await self._place.bus.catalog.describe(list(needed))

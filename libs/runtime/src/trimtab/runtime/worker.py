@@ -126,6 +126,10 @@ class Worker:
 
     def _reconcile(self) -> None:
         units = self._units or frozenset()
+        for partition, (task, running) in list(self._tasks.items()):
+            if running.done():
+                log.error("task ended by itself", task=task.name, error=str(running))
+                del self._tasks[partition]
         for partition in units - self._tasks.keys() - self._ending.keys():
             task = Task(self.stage, partition, self._place, self._around)
             self._tasks[partition] = (task, asyncio.create_task(task.run(), name=task.name))
@@ -175,9 +179,11 @@ class Worker:
             known = dict(self._place.declared.topics)
             for task, _ in self._tasks.values():
                 known |= task.topics
-            found = await self._bus.catalog.describe(list(known))
             try:
+                found = await self._bus.catalog.describe(list(known))
                 check_topics(found, dict.fromkeys(known), Declared(known))
+            except TimeoutError:
+                log.warning("topics not checked", group=self.stage.group, error="the catalog did not answer")
             except RefusalError as refusal:
                 for task, _ in self._tasks.values():
                     task.refuse(refusal)
