@@ -1,6 +1,7 @@
 """The detector of a loop: drift found and dated, holds, measurements, time; independent of cuts and order."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -182,7 +183,7 @@ def test_cuts_order_and_restarts_do_not_matter(cuts: list[int], restart: bool, s
     detecting, said = Detecting(), list[detection.Event]()
     edges = sorted({0, 72, *cuts})
     rng = np.random.default_rng(seed)
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in pairwise(edges):
         parts = [part for some in hours[first:last] for part in some]
         for at in rng.permutation(len(parts)).tolist():
             detecting.absorb(parts[at])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimtab.monitor.core.silence import Closing, Expectation, Waited, advance, expectation, opened, seen_share
 
@@ -51,6 +51,7 @@ def test_without_an_expectation_nothing_is_held() -> None:
     assert closing.through_ms == 7
 
 
+@settings(deadline=None)
 @given(
     st.sets(st.integers(0, 20)),
     st.lists(st.integers(0, 20 * HOUR), max_size=6),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trimtab.loops.model import Loop
+from trimtab.loops.vectors import names_of
 
 ROWS = "rows"
 """Predictions; its count is what missing and unseen ones are shares of."""
@@ -66,9 +67,6 @@ class FeatureNames:
 
 
 def features_of(loop: Loop) -> FeatureNames:
-    """The columns of a loop's vector by type."""
-    categorical = set(loop.features.categorical)
-    return FeatureNames(
-        numbers=tuple(n for n in loop.features.names if n not in categorical),
-        categories=tuple(n for n in loop.features.names if n in categorical),
-    )
+    """The columns of a loop's vectors."""
+    vector = names_of(loop)
+    return FeatureNames(vector.numbers, vector.categories)

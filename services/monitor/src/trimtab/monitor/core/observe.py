@@ -147,11 +147,15 @@ def _strange(categories: NDArray[np.object_], model: KnownModel) -> NDArray[np.b
     return np.column_stack(columns) if columns else np.zeros(categories.shape, np.bool_)
 
 
-def counted(name: str, at_ms: Ints) -> Named:
-    """How many events fell into each bucket, as rows of the signal `name` without a version."""
-    start, count = np.unique(at_ms // HOUR_MS * HOUR_MS, return_counts=True)
+def counted(name: str, at_ms: Ints, width_ms: int = HOUR_MS) -> Named:
+    """How many events fell into each bucket, as rows of the signal `name` without a version.
+
+    `width_ms`: of the finer buckets in `asked_ms`, by which silence is judged.
+    """
+    start, count = np.unique(at_ms // width_ms * width_ms, return_counts=True)
     nothing = np.zeros_like(start)
-    return Named([name], Rows(start, start, nothing, nothing, nothing, count.astype(np.int64), nothing))
+    hour = start // HOUR_MS * HOUR_MS
+    return Named([name], Rows(hour, start, nothing, nothing, nothing, count.astype(np.int64), nothing))
 
 
 def merged(parts: Sequence[Named]) -> Named:

@@ -9,12 +9,10 @@ from trimtab.monitor.core import names
 from trimtab.monitor.core.quality import Rule, Subject
 from trimtab.monitor.core.silence import Expectation, expectation
 
-NO_LIMIT = None
-
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A loop as the monitor sees it. Times in ms.
+    """A loop as the monitor sees it. Times in ms. `asks`: the event that asks.
 
     `horizon_ms`: how long after an ask its label is decided, so far as drift and metrics go. `window_ms`: how far back
     performance looks. `limits`: the share of each quality subject above which the stream is held; of missing values the
@@ -26,6 +24,7 @@ class Plan:
     metric: str
     features: names.FeatureNames
     events: Sequence[str]
+    asks: str
     label_of: str
     horizon_ms: int
     mature_ms: int
@@ -50,6 +49,7 @@ def plan_of(loop: Loop) -> Plan:
         metric=loop.model.metric,
         features=features,
         events=tuple(loop.events),
+        asks=loop.predict.on,
         label_of=label.of,
         horizon_ms=label.mature_ms if label.settle == "first" else max(label.within_ms, label.mature_ms),
         mature_ms=label.mature_ms,

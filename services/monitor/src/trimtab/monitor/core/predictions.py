@@ -1,6 +1,6 @@
 """Predictions in columns, as the monitor needs them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,10 +37,10 @@ class Shadows:
 class Predictions:
     """n predictions of one partition.
 
-    `by`: the values of label.by as one text. `version`: NO_MODEL without a model; `digest`, `sequence` then "" and -1.
-    `scores` [n, width]: P(true), the value, or the probability of each class in the model's order (0 where the model has
-    fewer); NaN without a model. `numbers` [n, k] NaN missing; `categories` [n, c] None missing.
-    `streamed`: asked by an event, not over HTTP.
+    `by`: the values of label.by as one text, "" where one is null. `version`: NO_MODEL without a model, `sequence` then
+    -1. `digests`: of the model of each version here, shadows' too. `scores` [n, width]: P(true), the value, or the
+    probability of each class in the model's order (0 where the model has fewer); NaN without a model. `numbers` [n, k]
+    NaN missing; `categories` [n, c] None missing. `streamed`: asked by an event, not over HTTP.
     """
 
     key: Sequence[str]
@@ -48,8 +48,8 @@ class Predictions:
     at_ms: Ints
     offset: Ints
     version: Ints
-    digest: Sequence[str]
     sequence: Ints
+    digests: Mapping[int, str]
     scores: Floats
     numbers: Floats
     categories: Texts
@@ -59,12 +59,46 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.at_ms)
 
+    def take(self, rows: Ints) -> "Predictions":
+        """Some of the predictions; `rows` ascending."""
+        place = np.full(len(self), -1, np.int64)
+        place[rows] = np.arange(len(rows))
+        mine = place[self.shadows.row] >= 0
+        chosen = rows.tolist()
+        return Predictions(
+            key=[self.key[i] for i in chosen],
+            by=[self.by[i] for i in chosen],
+            at_ms=self.at_ms[rows],
+            offset=self.offset[rows],
+            version=self.version[rows],
+            sequence=self.sequence[rows],
+            digests=self.digests,
+            scores=self.scores[rows],
+            numbers=self.numbers[rows],
+            categories=self.categories[rows],
+            streamed=self.streamed[rows],
+            shadows=Shadows(place[self.shadows.row[mine]], self.shadows.version[mine], self.shadows.scores[mine]),
+        )
+
+    def of_versions(self, versions: Collection[int]) -> Ints:
+        """The rows that one of the versions scored, as champion or as shadow."""
+        named = list(versions)
+        hit = np.isin(self.version, named)
+        hit[self.shadows.row[np.isin(self.shadows.version, named)]] = True
+        return np.flatnonzero(hit)
+
 
 def deployments(predictions: Predictions) -> Sequence[Deployment]:
     """The deployments that made these predictions, each with the earliest time here."""
-    first = dict[tuple[int, int, str], int]()
-    keys = zip(predictions.sequence.tolist(), predictions.version.tolist(), predictions.digest, strict=True)
-    for key, at_ms in zip(keys, predictions.at_ms.tolist(), strict=True):
-        if key[1] != NO_MODEL and at_ms < first.get(key, at_ms + 1):
-            first[key] = at_ms
-    return [Deployment(*key, at_ms) for key, at_ms in sorted(first.items())]
+    scored = np.flatnonzero(predictions.version != NO_MODEL)
+    if not len(scored):
+        return ()
+    pairs, of = np.unique(
+        np.stack([predictions.sequence[scored], predictions.version[scored]]), axis=1, return_inverse=True
+    )
+    first = np.full(pairs.shape[1], np.iinfo(np.int64).max)
+    np.minimum.at(first, of.reshape(-1), predictions.at_ms[scored])
+    return [
+        Deployment(sequence, version, predictions.digests[version], at_ms)
+        for sequence, version, at_ms in zip(*pairs.tolist(), first.tolist(), strict=True)
+    ]

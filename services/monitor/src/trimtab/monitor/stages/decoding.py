@@ -1,0 +1,238 @@
+"""Records as columns: predictions, label events, rejected events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.contracts import envelope
+from trimtab.contracts.codec import HEADER_BYTES, MARKER, Reader, Schema, fingerprint
+from trimtab.contracts.columnar import NO_LONG, ColumnReader, Columns, Items
+from trimtab.contracts.data import SCHEMAS
+from trimtab.contracts.errors import BadSchemaError, UnknownFingerprintError
+from trimtab.contracts.prediction import field_name, prediction_schema
+from trimtab.loops.columns import event_columns
+from trimtab.loops.keys import key_text, key_texts
+from trimtab.loops.labels import LabelWindow
+from trimtab.loops.model import Loop
+from trimtab.loops.rows import EventRows
+from trimtab.loops.vectors import names_of
+from trimtab.monitor.core.predictions import NO_MODEL, Floats, Ints, Predictions, Shadows
+from trimtab.runtime.records import Read
+
+Row = Mapping[str, Any]
+_OF_PREDICTION = (
+    "key", "at_ms", "features", "score", "probabilities", "version", "model_digest", "deployment", "shadows", "origin", "by",
+)  # fmt: skip
+
+
+class Schemas(Protocol):
+    """Schemas that writers have published."""
+
+    def get(self, mark: bytes) -> Schema | None:
+        """The schema with that fingerprint; None while it is not known."""
+        ...
+
+
+class PredictionReader:
+    """Decodes a loop's predictions, those of earlier declarations too: a feature they lack is missing."""
+
+    def __init__(self, loop: Loop, schemas: Schemas) -> None:
+        vector = names_of(loop)
+        self._numbers = [field_name(name) for name in vector.numbers]
+        self._categories = [field_name(name) for name in vector.categories]
+        schema = prediction_schema(loop.name, loop.features.names, categorical=vector.categories, aged=vector.aged)
+        self._multiclass = loop.task == "multiclass"
+        self._schemas = schemas
+        self._readers = {fingerprint(schema): ColumnReader(schema, _OF_PREDICTION)}
+
+    def read(self, records: Sequence[Read]) -> Sequence[Predictions]:
+        """The predictions, a part for each schema they were written with. Raises UnknownFingerprintError."""
+        by_mark = dict[bytes, list[Read]]()
+        for record in records:
+            by_mark.setdefault((record.value or b"")[len(MARKER) : HEADER_BYTES], []).append(record)
+        return [self._part(self._reader(mark), part) for mark, part in by_mark.items()]
+
+    def _reader(self, mark: bytes) -> ColumnReader:
+        known = self._readers.get(mark)
+        if known is None:
+            schema = self._schemas.get(mark)
+            if schema is None:
+                raise UnknownFingerprintError(mark)
+            known = self._readers[mark] = ColumnReader(schema, _OF_PREDICTION)
+        return known
+
+    def _part(self, reader: ColumnReader, records: Sequence[Read]) -> Predictions:
+        columns = reader.read([record.value or b"" for record in records])
+        n = len(records)
+        features = columns["features"]
+        return Predictions(
+            key=columns["key"].tolist(),
+            by=_by(columns["by"], n),
+            at_ms=columns["at_ms"],
+            offset=np.fromiter((record.offset for record in records), np.int64, n),
+            version=np.where(columns["version"] == NO_LONG, NO_MODEL, columns["version"]),
+            sequence=np.where(columns["deployment"] == NO_LONG, -1, columns["deployment"]),
+            digests=_digests(columns),
+            scores=self._scores(columns["score"], columns["probabilities"]),
+            numbers=_columns([features.get(name) for name in self._numbers], n, np.full(n, np.nan), np.float64),
+            categories=_columns([features.get(name) for name in self._categories], n, np.full(n, None), object),
+            streamed=columns["origin"] == "stream",
+            shadows=self._shadows(columns["shadows"], self._width(columns["probabilities"])),
+        )
+
+    def _width(self, probabilities: Items) -> int:
+        counts = np.bincount(probabilities.row) if self._multiclass else np.empty(0, np.int64)
+        return max(int(counts.max(initial=1)), 1)
+
+    def _scores(self, score: Floats, probabilities: Items) -> Floats:
+        """[n, width] the score, or the classes' probabilities; NaN where nothing was said."""
+        if not self._multiclass:
+            return score[:, None]
+        found = np.where(np.isnan(score)[:, None], np.nan, np.zeros((len(score), self._width(probabilities))))
+        if len(probabilities.row):
+            found[probabilities.row, _places(probabilities.row)] = probabilities.values
+        return found
+
+    def _shadows(self, shadows: Items, width: int) -> Shadows:
+        if shadows.values is None:
+            return Shadows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, width)))
+        score = self._scores(shadows.values["score"], shadows.values["probabilities"])
+        wide = np.zeros((len(score), max(width, score.shape[1])))
+        wide[:, : score.shape[1]] = score
+        return Shadows(shadows.row, shadows.values["version"], wide[:, :width])
+
+
+def _digests(columns: Columns) -> Mapping[int, str]:
+    """Version → digest, of champions and shadows."""
+    found = dict(zip(columns["version"].tolist(), columns["model_digest"].tolist(), strict=True))
+    found.pop(NO_LONG, None)
+    shadows = columns["shadows"].values
+    if shadows is not None:
+        found |= dict(zip(shadows["version"].tolist(), shadows["model_digest"].tolist(), strict=True))
+    return found
+
+
+def _places(row: Ints) -> Ints:
+    """Each item's place among those of its row."""
+    first = np.searchsorted(row, row)
+    return np.arange(len(row)) - first
+
+
+def _by(items: Items, n: int) -> list[str]:
+    """The values of label.by as one text a row."""
+    values: list[list[str]] = [[] for _ in range(n)]
+    for row, value in zip(items.row.tolist(), [] if items.values is None else items.values.tolist(), strict=True):
+        values[row].append(value)
+    return [key_text(row) or "" for row in values]
+
+
+def _columns(found: Sequence[NDArray[Any] | None], n: int, missing: NDArray[Any], dtype: type) -> NDArray[Any]:
+    whole: NDArray[Any] = np.empty((n, len(found)), dtype)
+    for place, column in enumerate(found):
+        whole[:, place] = missing if column is None else column
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRows:
+    """Label events whose `by` has values: one index a row. `numbers` [n, k], `texts` n rows: the label's arguments."""
+
+    by: Sequence[str]
+    at_ms: Ints
+    id: Ints
+    numbers: Floats
+    texts: Sequence[Sequence[str | None]]
+    records: Sequence[Read]
+
+
+class LabelReader:
+    """Decodes the events that give labels, and evaluates what the label's aggregates take of them."""
+
+    def __init__(self, loop: Loop, schemas: Schemas) -> None:
+        event = loop.events[loop.label.of]
+        self.window = LabelWindow(loop.label, event_columns(event), loop.task)
+        self._by = tuple(loop.label.by)
+        needed = {name for argument in self.window.plan.arguments for name in argument.row.columns}
+        self._rows = EventRows(event, needed)
+        self._wanted = needed | set(self._by)
+        self._schemas = schemas
+        self._readers: dict[bytes, ColumnReader | Reader] = {}
+        self._add(event.schema)
+
+    def read(self, records: Sequence[Read], ids: Sequence[int]) -> LabelRows:
+        """The label events among the records. Raises UnknownFingerprintError."""
+        rows: list[Row] = [{}] * len(records)
+        by_mark = dict[bytes, list[int]]()
+        for place, record in enumerate(records):
+            by_mark.setdefault((record.value or b"")[len(MARKER) : HEADER_BYTES], []).append(place)
+        for mark, places in by_mark.items():
+            for place, row in zip(places, self._decoded(mark, [records[p] for p in places]), strict=True):
+                rows[place] = row
+        keys = key_texts(rows, self._by)
+        kept = [place for place, key in enumerate(keys) if key is not None]
+        numbers, texts = self.window.arguments(self._rows.frame([rows[place] for place in kept]))
+        return LabelRows(
+            by=[keys[place] or "" for place in kept],
+            at_ms=np.fromiter((envelope.event_time_ms(records[p].headers) for p in kept), np.int64, len(kept)),
+            id=np.fromiter((ids[p] for p in kept), np.int64, len(kept)),
+            numbers=numbers,
+            texts=texts,
+            records=[records[place] for place in kept],
+        )
+
+    def _add(self, schema: Schema) -> ColumnReader | Reader:
+        """A reader in columns where the schema has columns, else one value by value."""
+        mark = fingerprint(schema)
+        names = {field["name"] for field in schema["fields"]}
+        try:
+            self._readers[mark] = ColumnReader(schema, self._wanted & names)
+        except BadSchemaError:
+            self._readers[mark] = Reader({mark: schema})
+        return self._readers[mark]
+
+    def _decoded(self, mark: bytes, records: Sequence[Read]) -> Sequence[Row]:
+        reader = self._readers.get(mark)
+        if reader is None:
+            schema = self._schemas.get(mark)
+            if schema is None:
+                raise UnknownFingerprintError(mark)
+            reader = self._add(schema)
+        values = [record.value or b"" for record in records]
+        if isinstance(reader, Reader):
+            return [reader.decode(value) for value in values]
+        return _rows(reader.read(values), len(values))
+
+
+def _rows(columns: Mapping[str, Any], n: int) -> Sequence[Row]:
+    """Columns of scalars as rows, nulls as None."""
+    plain = {name: _plain(column) for name, column in columns.items() if isinstance(column, np.ndarray)}
+    names = list(plain)
+    return [dict(zip(names, row, strict=True)) for row in zip(*plain.values(), strict=True)] if names else [{}] * n
+
+
+def _plain(column: NDArray[Any]) -> list[Any]:
+    values: list[Any] = column.tolist()
+    if column.dtype == np.int64 and NO_LONG in values:
+        return [None if value == NO_LONG else value for value in values]
+    if column.dtype == np.float64:
+        return [None if value != value else value for value in values]
+    return values
+
+
+_REJECTED = ColumnReader(SCHEMAS["rejected"], ("event", "rule", "event_time_ms"))
+_UNTIMELY = frozenset({"time", "time_ahead", "too_old"})
+
+
+def rejected(records: Sequence[Read], otherwise_ms: int) -> Mapping[str, Ints]:
+    """Times of rejected events by their name; `otherwise_ms` for those whose own time cannot be believed."""
+    columns = _REJECTED.read([record.value or b"" for record in records])
+    times = dict[str, list[int]]()
+    for event, rule, at_ms in zip(
+        *(columns[name].tolist() for name in ("event", "rule", "event_time_ms")), strict=True
+    ):
+        believed = at_ms != NO_LONG and rule not in _UNTIMELY
+        times.setdefault(event, []).append(at_ms if believed else otherwise_ms)
+    return {event: np.array(found, np.int64) for event, found in times.items()}
