@@ -1,0 +1,148 @@
+"""`trimtab rejected`: what is in a loop's quarantine, and sending it in again."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from trimtab.cli.cluster.address import find
+from trimtab.cli.lineage import store_url
+from trimtab.cli.log import follower
+from trimtab.cli.loops.commands import NoLoopError
+from trimtab.cli.settings import ClusterSettings
+from trimtab.cli.topics import topic_admin
+from trimtab.contracts import data, times, topics
+from trimtab.contracts.codec import MARKER
+from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.kafka.edge import IdempotentProducer
+from trimtab.runtime.records import Out
+from trimtab.store.blobs import Blobs, BlobStore
+
+AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which rejected events are meant. None: any."""
+
+    event: str | None
+    rule: str | None
+    since_ms: int | None
+
+    def covers(self, one: data.Rejected) -> bool:
+        """Whether an event is meant."""
+        return (
+            self.event in (None, one.event)
+            and self.rule in (None, one.rule)
+            and (self.since_ms is None or one.wall_ms >= self.since_ms)
+        )
+
+
+def rejected(
+    loop: Annotated[str, typer.Argument(help="The loop's name.")],
+    event: Annotated[str | None, typer.Option("--event", "-e", help="Of this event alone.")] = None,
+    rule: Annotated[str | None, typer.Option("--rule", "-r", help="By this rule alone: schema, quality, …")] = None,
+    since: Annotated[str | None, typer.Option(help="Rejected since then (RFC 3339 with a zone).")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Show so many of the newest.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="All of them, one JSON object on each line.")] = False,
+    redrive: Annotated[bool, typer.Option("--redrive", help="Send them in again, as they came.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Without asking.")] = False,
+) -> None:
+    """Show a loop's quarantine, or send events in again once their cause is mended.
+
+    An event that was sent in again and accepted stays accepted: a second time it is a copy, and is dropped.
+    """
+    settings = ClusterSettings()
+    connection = find(settings).kafka
+    choice = Choice(event, rule, None if since is None else times.parse(since))
+    found = asyncio.run(read(connection, loop, choice))
+    if as_json:
+        for one in found:
+            print(json.dumps(plain(one), ensure_ascii=False))
+    else:
+        show(found, limit, Console())
+    if redrive and found and (yes or typer.confirm(f"Send {len(found)} events in again?", err=as_json)):
+        asyncio.run(send_again(connection, again(loop, found, BlobStore(store_url(settings)))))
+        typer.echo(f"sent {len(found)} events to {loop}'s sources", err=as_json)
+
+
+async def read(connection: Connection, loop: str, choice: Choice) -> list[data.Rejected]:
+    """The quarantine's events that are meant, as they were rejected. Raises NoLoopError."""
+    name = topics.rejected(loop)
+    async with topic_admin(connection) as admin:
+        there = {topic.name for topic in await admin.show()}
+    if name not in there:
+        ending = topics.rejected("")
+        raise NoLoopError(loop, sorted(one.removesuffix(ending) for one in there if one.endswith(ending)))
+    async with follower(connection, [name]) as log:
+        records = await log.catch_up()
+    decoded = [data.decode(data.Rejected, record.value) for record in records if record.value]
+    return sorted(filter(choice.covers, decoded), key=lambda one: one.wall_ms)
+
+
+def again(loop: str, found: Sequence[data.Rejected], blobs: Blobs) -> list[Out]:
+    """The records that send events in again: the original bytes, to where they came from first."""
+    return [
+        Out(
+            topics.source(loop, one.event),
+            None if one.id is None else one.id.encode(),
+            one.original if one.original is not None else blobs.get(one.blob or ""),
+        )
+        for one in found
+    ]
+
+
+async def send_again(connection: Connection, outs: Sequence[Out]) -> None:
+    """Write records, some at once."""
+    async with IdempotentProducer(connection) as producer:
+        for start in range(0, len(outs), AT_ONCE):
+            await producer.send(outs[start : start + AT_ONCE])
+
+
+def show(found: Sequence[data.Rejected], limit: int, console: Console) -> None:
+    """How many of what, and the newest of them."""
+    if not found:
+        console.print("nothing is in quarantine")
+        return
+    sums = Table("event", "rule", "events", box=None)
+    for (event, rule), count in Counter((one.event, one.rule) for one in found).most_common():
+        sums.add_row(event, rule, f"{count:,}")
+    console.print(sums)
+    newest = found[len(found) - limit :] if limit < len(found) else found
+    for one in newest:
+        came = f"{one.source_topic} {one.source_partition}@{one.source_offset}"
+        told = f"{times.text(one.wall_ms)} {one.event} {one.id or ''}".rstrip()
+        console.print(f"\n[bold]{escape(told)}[/bold]  [dim]{escape(came)}[/dim]")
+        console.print(f"  [red]{one.rule}[/red] {escape(one.reason)}", soft_wrap=True)
+        console.print(f"  [dim]{escape(original(one))}[/dim]", soft_wrap=True)
+
+
+def original(one: data.Rejected) -> str:
+    """An event as it came, as far as it can be shown."""
+    if one.original is None:
+        return f"blob {one.blob}"
+    if one.original[:2] == MARKER:
+        return f"Avro, {len(one.original)} bytes"
+    text = one.original.decode("utf-8", "backslashreplace")
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def plain(one: data.Rejected) -> dict[str, Any]:
+    """An event in quarantine for scripts: times as RFC 3339, the original as text where it is text."""
+    found: dict[str, Any] = msgspec.to_builtins(one, builtin_types=(bytes,))
+    wall_ms, event_time_ms, raw = found.pop("wall_ms"), found.pop("event_time_ms"), found.pop("original")
+    found["at_wall"] = times.text(wall_ms)
+    found["event_time"] = None if event_time_ms is None else times.text(event_time_ms)
+    try:
+        found["original"] = None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        found["original_hex"] = raw.hex()
+    return found
