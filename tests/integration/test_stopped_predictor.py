@@ -118,7 +118,7 @@ async def run(bus: MemoryBus, days: Sequence[int], stages: Sequence[Stage], unti
 
 def predicted(bus: MemoryBus, number: int) -> bool:
     """Whether all asks up to a day have their prediction."""
-    return len(predictions(bus)) == 120 * (number + 1)
+    return len(data(bus, topics.predictions(LOOP.name))) == 120 * (number + 1)
 
 
 def aggregated(bus: MemoryBus, number: int) -> bool:
