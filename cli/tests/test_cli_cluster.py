@@ -155,7 +155,7 @@ def test_the_table_and_the_json_say_the_same() -> None:
     page = io.StringIO()
     Console(width=160, file=page).print(view.table(status))
     shown = page.getvalue()
-    for text in ("ingest", "not ready", "127.0.0.1:8401", "10", "201", "2013-01-01 00:00", "model 3", "model 2"):
+    for text in ("ingest", "not ready", "8401", "10", "201", "2013-01-01 00:00", "model 3", "model 2"):
         assert text in shown, text
     assert "refused deployment 5: bad signature" in shown
     assert "ingest: loop flights is starting" in shown

@@ -117,15 +117,15 @@ class Screen:
 
 def _services(services: Sequence[ServiceStatus]) -> Table:
     grid = Table(box=None, pad_edge=False)
-    for name in ("service", "state", "address"):
+    for name in ("service", "state"):
         grid.add_column(name, no_wrap=True)
-    for name in ("lag", "events/s", "progress", "restarts"):
+    for name in ("port", "lag", "events/s", "progress", "restarts"):
         grid.add_column(name, justify="right", no_wrap=True)
     for one in services:
         process = one.process
         name = process.name if process.replica == 0 else f"{process.name} ({process.replica})"
         state = Text(process.phase, style=COLOURS[process.phase])
-        grid.add_row(name, state, (process.url or "").rpartition("/")[2], *_figures(one), str(process.restarts))
+        grid.add_row(name, state, (process.url or "").rpartition(":")[2], *_figures(one), str(process.restarts))
     return grid
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,15 +11,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from trimtab.cli.cluster.address import find
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.loops.commands import NoLoopError
 from trimtab.cli.loops.declared import NEVER, History, read_declared
 from trimtab.cli.replay.bookmark import BookmarkFile, about
-from trimtab.cli.replay.run import Place, Played, Score, lead_of
+from trimtab.cli.replay.run import Place, Score, lead_of
 from trimtab.cli.replay.run import replay as play
+from trimtab.cli.replay.shown import Shown
 from trimtab.cli.replay.slices import Span
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import times
@@ -103,37 +102,15 @@ def replay(
 
 
 def _play(score: Score, recorded: Recorded, place: Place, identity: str) -> None:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[at]}"),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[waits]}", style="yellow"),
-    )
-    first_ms = max(recorded.first_ms, score.span.after_ms)
-    total = min(recorded.last_ms, score.span.until_ms) - first_ms
-    started_s = time.monotonic()
-    with Progress(*columns, console=Console(), speed_estimate_period=20) as bar:
-        task = bar.add_task(score.loop.name, total=max(total, 1), at="", rate="", waits="")
-
-        def show(played: Played) -> None:
-            rate = played.rows / max(time.monotonic() - started_s, 1e-3)
-            waits = played.waits if played.feeding else f"all sent; {played.waits}"
-            at = times.text(played.at_ms)[:16].replace("T", " ") if played.rows else ""
-            done = max(0, played.at_ms - first_ms)
-            bar.update(task, completed=done, at=at, rate=f"{rate:,.0f} events/s", waits=waits)
-
-        try:
-            rows = asyncio.run(play(score, recorded, place, identity, show))
-        except KeyboardInterrupt:
-            bar.stop()
-            print("interrupted; `trimtab replay` with the same arguments goes on there")
-            raise typer.Exit(130) from None
-    spent_s = time.monotonic() - started_s
-    print(f"{rows:,} events in {spent_s:,.0f} s ({rows / max(spent_s, 1e-3):,.0f} events/s)")
+    console = Console()
+    shown = Shown(console, score, recorded)
+    try:
+        with shown:
+            rows = asyncio.run(play(score, recorded, place, identity, shown.show))
+    except KeyboardInterrupt:
+        print("interrupted; `trimtab replay` with the same arguments goes on there")
+        raise typer.Exit(130) from None
+    print(f"{rows:,} events in {shown.spent_s:,.0f} s ({rows / max(shown.spent_s, 1e-3):,.0f} events/s)")
 
 
 def _declared(histories: Mapping[str, History], name: str) -> LoopDeclared:
