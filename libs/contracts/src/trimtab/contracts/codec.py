@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from fastavro import schema as avro
+from fastavro.read import SchemaResolutionError
 
 from trimtab.contracts.errors import (
     BadSchemaError,
@@ -151,6 +152,11 @@ def _read(data: bytes, start: int, writer: Any, reader: Any) -> dict[str, Any]:
     stream.seek(start)
     try:
         value = cast("dict[str, Any]", schemaless_reader(stream, writer, reader))
+    except SchemaResolutionError as error:
+        raise UndecodableError(
+            f"what was written as {writer.get('name')} cannot be read as {(reader or {}).get('name')}: a field or its "
+            "type does not fit"
+        ) from error
     except (*_BROKEN, avro.SchemaParseException, avro.UnknownType) as error:
         raise UndecodableError(f"{type(error).__name__}: {error}") from error
     if stream.tell() != len(data):
