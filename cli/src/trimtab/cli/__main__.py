@@ -26,10 +26,13 @@ COMMANDS: Sequence[tuple[str, str, str, str]] = (
     ("delete", "trimtab.cli.loops.commands:delete", "End a loop and delete its topics.", LOOP),
     ("retrain", "trimtab.cli.retrain:retrain", "Ask for a retrain now, and hear what became of it.", LOOP),
     ("registry", "trimtab.cli.registry:app", "Versions, their lineage, promotion and rollback.", MODELS),
+    ("backtest", "trimtab.cli.backtest.command:backtest", "Run policies over recorded events in virtual time.", LOOP),
+    ("demo", "trimtab.cli.demo.command:demo", "A year of real flights through the closed loop, with a report.", TRY),
     ("up", "trimtab.cli.cluster.commands:up", "Start Kafka and the seven services, and keep them running.", CLUSTER),
     ("status", "trimtab.cli.cluster.commands:status", "Show services, lag, events per second and champions.", CLUSTER),
     ("logs", "trimtab.cli.cluster.commands:logs", "Show what the services and the broker say.", CLUSTER),
     ("down", "trimtab.cli.cluster.commands:down", "Stop what `up` started; nothing is lost.", CLUSTER),
+    ("tasks", "trimtab.cli.tasks:app", "How every task is; move one that stands still.", CLUSTER),
     ("setup", "trimtab.cli.cluster.setup:setup", "Prepare a Kafka of your own for the services.", CLUSTER),
 )
 

@@ -8,6 +8,7 @@ from trimtab.cli.report.data import Contender, Mark, Report, RetrainRow
 from trimtab.cli.report.svg import day, timeline
 from trimtab.cli.report.words import verdicts
 
+COLOURS = 8
 COLUMNS = {"auc": "AUC", "log_loss": "log-loss", "rmse": "RMSE", "mae": "MAE", "accuracy": "accuracy", "brier": "Brier"}
 
 
@@ -21,7 +22,7 @@ def page(report: Report) -> str:
             "<h2>In words</h2><ul>",
             *(f"<li>{escape(sentence)}</li>" for sentence in verdicts(report)),
             "</ul>",
-            *charts(report),
+            *charts(report.contenders, report.marks, (report.from_ms, report.to_ms), report.metric),
             "<h2>Contenders on the same rows</h2>",
             contenders_table(report.contenders),
             "<h2>Retrains</h2>",
@@ -30,9 +31,22 @@ def page(report: Report) -> str:
             marks_table([m for m in report.marks if m.kind in {"drift", "hold", "rolled_back"}]),
         ]
     )
+    return document(report.loop, body)
+
+
+def chart_page(
+    title: str, contenders: Sequence[Contender], marks: Sequence[Mark], whole: tuple[int, int], metric: str
+) -> str:
+    """A document with the charts and the table of contenders alone."""
+    parts = [f"<h1>{escape(title)}</h1>", *charts(contenders, marks, whole, metric)]
+    return document(title, "".join([*parts, "<h2>On the same rows</h2>", contenders_table(contenders)]))
+
+
+def document(title: str, body: str) -> str:
+    """A self-contained HTML document."""
     style = (resources.files(__package__) / "page.css").read_text()
     view = '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    head = f'<meta charset="utf-8">{view}<title>{escape(report.loop)}</title><style>{style}</style>'
+    head = f'<meta charset="utf-8">{view}<title>{escape(title)}</title><style>{style}</style>'
     return f"<!doctype html><html lang=en><head>{head}</head><body><main>{body}</main></body></html>"
 
 
@@ -45,17 +59,18 @@ def tiles(report: Report) -> str:
     return f'<div class="tiles">{shown}</div>'
 
 
-def charts(report: Report) -> Iterator[str]:
+def charts(
+    contenders: Sequence[Contender], marks: Sequence[Mark], whole: tuple[int, int], metric: str
+) -> Iterator[str]:
     """One chart for each metric that the contenders have week by week, for a wide and for a narrow window."""
     keys = "".join(
-        f'<span class="key"><i style="background:var(--c{i})"></i>{escape(c.title)}</span>'
-        for i, c in enumerate(report.contenders)
+        f'<span class="key"><i style="background:var(--c{i % COLOURS})"></i>{escape(c.title)}</span>'
+        for i, c in enumerate(contenders)
     )
-    whole = (report.from_ms, report.to_ms)
-    for metric in sorted({m for c in report.contenders for m in c.weekly}, key=lambda m: m != report.metric):
-        yield f"<h2>{escape(COLUMNS.get(metric, metric))}, week by week</h2><p>{keys}</p>"
+    for shown in sorted({m for c in contenders for m in c.weekly}, key=lambda m: m != metric):
+        yield f"<h2>{escape(COLUMNS.get(shown, shown))}, week by week</h2><p>{keys}</p>"
         for name, width in (("wide", 1040), ("narrow", 362)):
-            yield f'<div class="{name}">{timeline(report.contenders, metric, report.marks, whole, width)}</div>'
+            yield f'<div class="{name}">{timeline(contenders, shown, marks, whole, width)}</div>'
 
 
 def contenders_table(contenders: Sequence[Contender]) -> str:

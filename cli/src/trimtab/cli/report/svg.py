@@ -51,7 +51,7 @@ def timeline(
     ]
     parts += grid(frame, bottom)
     for index, contender in enumerate(contenders):
-        parts.append(line(frame, contender, metric, index))
+        parts.append(line(frame, contender, metric, index % 8))
     for row, (kind, title) in enumerate(tracks):
         parts += track(frame, [m for m in marks if m.kind == kind], kind, title, frame.height + 18 + TRACK * row)
     return "".join([*parts, "</svg>"])
