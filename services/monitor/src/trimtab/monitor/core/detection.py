@@ -22,7 +22,6 @@ from trimtab.monitor.core.reigns import Reign, reign_at
 from trimtab.monitor.core.rows import Rows, joined
 from trimtab.monitor.core.silence import HOUR_MS, floor
 
-
 Event = DriftDetected | PerformanceMeasured | QualityRestored | QualityViolated | TimeAdvanced
 
 
@@ -102,7 +101,7 @@ def advance(plan: Plan, ledger: Ledger, watch: drifting.Watch, progress_ms: int)
 
 
 def _moments(plan: Plan, clock: Clock, progress_ms: int) -> Iterator[tuple[int, Literal["fold", "tick"]]]:
-    """Ends of buckets, as the watermark passes them, and hours, as progress does, in order; at one time the fold first."""
+    """Ends of buckets, as the watermark passes them, and hours, as progress does; at one time the fold first."""
     fold, tick = clock.folded_ms + HOUR_MS + plan.lateness_ms, clock.ticked_ms + HOUR_MS
     while min(fold, tick) <= progress_ms:
         if fold <= tick:
@@ -140,8 +139,13 @@ def _fold(
     clock, verdicts = holding.judged(plan, ledger, clock, tallies, version, limits, end_ms)
     said = [Said(verdict, tip) for verdict in verdicts]
     clock, alarms = watch.looked(ledger, clock, reign, drifting.Hour(end_ms, shown, labels, name_of))
-    said += [Said(alarm, clock.tip) for alarm in alarms]
+    said += [Said(alarm, _tipping(clock, alarm, end_ms)) for alarm in alarms]
     if measuring.due(clock, end_ms):
         clock, measured = measuring.measure(plan, ledger, clock, reign, end_ms)
         said.append(Said(measured, tip))
     return clock, said
+
+
+def _tipping(clock: Clock, alarm: DriftDetected, end_ms: int) -> Tip | None:
+    """The newest sampled record of the look that raised the alarm, if one was sampled."""
+    return clock.tip if clock.tip is not None and clock.tip.at_ms >= end_ms - alarm.look_ms else None

@@ -28,7 +28,7 @@ SHOWN, LABELLED = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """The rows of a folded bucket that ends at `end_ms`: what predictions showed in it, and labels that settled in it."""
+    """The rows of a folded bucket that ends at `end_ms`: what predictions showed, and what labels that settled did."""
 
     end_ms: int
     shown: Rows
@@ -48,6 +48,7 @@ class Watch:
         self._references = dict[str, Reference]()
         self._owner: Table[Key, Look] | None = None
         self._sequence, self._held = -1, 0
+        self._judging: Reference | None = None
         self._looks = Looks(np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, 0), np.int64))
 
     def add(self, digest: str, reference: Reference) -> None:
@@ -89,6 +90,14 @@ class Watch:
         clock = msgspec.structs.replace(clock, labelled_ms=last[LABELLED])
         return holding.forgotten(clock, last[LABELLED] - reference.detector.look_ms), events
 
+    def evidence(self, ledger: Ledger) -> Mapping[str, float]:
+        """Shiryaev-Roberts' statistic of each signal of the reign, for those who watch the watch."""
+        held = ledger.evidence.get(())
+        if held is None or self._judging is None:
+            return {}
+        signals = [signal.name for signal in self._judging.detector.signals]
+        return dict(zip(signals, held.m.mean(axis=(1, 2)).tolist(), strict=True))
+
     def _judge(self, ledger: Ledger, clock: Clock, reference: Reference, look: Look) -> tuple[Clock, Alarm | None]:
         looks = self._looks_of(ledger, clock, reference)
         means = np.array([np.nan if m is None else m for m in look.means], np.float64)
@@ -98,7 +107,7 @@ class Watch:
         ledger.evidence.put((), evidence)
         ledger.history.put((clock.looks,), look)
         ledger.history.remove((clock.looks - MOST_LOOKS,))
-        self._held = clock.looks + 1
+        self._held, self._judging = clock.looks + 1, reference
         return msgspec.structs.replace(clock, looks=clock.looks + 1), alarm
 
     def _looks_of(self, ledger: Ledger, clock: Clock, reference: Reference) -> Looks:
@@ -140,7 +149,7 @@ def _look_of(reference: Reference, at_ms: int) -> int:
 
 
 def _gather(ledger: Ledger, clock: Clock, reference: Reference, reign: Reign, hour: Hour) -> None:
-    """Add the champion's rows to the looks they belong to, from its first whole look on; not to looks that are closed."""
+    """Add the champion's rows to their looks, from its first whole look on, but to none that is closed."""
     first_ms = _look_of(reference, reign.start_ms - 1) + reference.detector.look_ms
     watched = {signal.name for signal in reference.detector.signals} | {names.ROWS}
     for family, rows in ((SHOWN, hour.shown), (LABELLED, hour.labels)):

@@ -1,10 +1,10 @@
 """Sums that do not depend on the order in which they were taken.
 
-Floating point addition is not associative, so partial sums of differently cut batches would differ in their last digits,
-and with them the ranks and evidence that follow. Here a value is rounded to single precision (24 bits) and counted in
-integer units of its *bin*: bin b holds the magnitudes in [2^(8b-1), 2^(8b+7)) and counts in units of 2^(8b-24), so a value
-is an integer below 2^31 and 2^32 of them fit an int64. Integers add exactly, in any order. (The idea of binned,
-reproducible summation: Demmel and Nguyen, "Fast reproducible floating-point summation", ARITH 2013.)
+Floating point addition is not associative, so partial sums of differently cut batches would differ in their last
+digits, and with them the ranks and evidence that follow. Here a value is rounded to single precision (24 bits) and
+counted in integer units of its *bin*: bin b holds the magnitudes in [2^(8b-1), 2^(8b+7)) and counts in units of
+2^(8b-24), so a value is an integer below 2^31 and 2^32 of them fit an int64. Integers add exactly, in any order. (The
+idea of binned, reproducible summation: Demmel and Nguyen, "Fast reproducible floating-point summation", ARITH 2013.)
 """
 
 import math

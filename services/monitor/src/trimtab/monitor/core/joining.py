@@ -163,14 +163,14 @@ def _closed(plan: Plan, state: JoinState, clock: JoinClock, progress_ms: int) ->
 
 
 def _postponed(ended: Outcomes, waited: Sequence[Waited]) -> Outcomes:
-    """Windows that had to wait for their source settled when it was heard again."""
+    """Windows that waited for their source settled just before it was heard again, in the bucket that ends then."""
     if not waited:
         return ended
     return replace(ended, settled_at_ms=[_until(settled_ms, waited) for settled_ms in ended.settled_at_ms])
 
 
 def _until(settled_ms: int, waited: Sequence[Waited]) -> int:
-    return next((w.until_ms for w in waited if w.from_ms <= settled_ms < w.until_ms), settled_ms)
+    return next((w.until_ms - 1 for w in waited if w.from_ms <= settled_ms < w.until_ms), settled_ms)
 
 
 def _turned(state: JoinState, old: Spans, new: Spans) -> Outcomes:

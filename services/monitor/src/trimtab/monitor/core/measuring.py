@@ -31,8 +31,8 @@ def measure(
 ) -> tuple[Clock, PerformanceMeasured]:
     """The measurement at `end_ms`, over whole blocks of asks whose labels are all decided.
 
-    It looks back over the longer of holdout and watch, but not before the champion's reign, so that champion and shadows
-    are seen on the same stretch.
+    It looks back over the longer of holdout and watch, but not before the champion's reign, so that champion and
+    shadows are seen on the same stretch.
     """
     from_ms = end_ms - plan.window_ms if reign is None else max(reign.start_ms, end_ms - plan.window_ms)
     through_ms = end_ms if clock.closing is None else clock.closing.through_ms

@@ -17,7 +17,7 @@ ONE = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """What a model was trained on: per number its range [k] (NaN: unknown), per category the values it knows (None: unknown).
+    """What a model was trained on: per number its range [k] (NaN: unknown), per category its values (None: unknown).
 
     `classes`: the order of its probabilities (multiclass), else empty.
     """
@@ -82,7 +82,7 @@ def shares(groups: Groups, flags: NDArray[np.bool_]) -> tuple[Ints, Ints, Ints]:
 def observed(
     predictions: Predictions, features: names.FeatureNames, models: Mapping[int, KnownModel], estimate: Floats
 ) -> Named:
-    """Rows of the predictions that a model made: their number, scores, estimates, features, and what is amiss with them.
+    """Rows of the predictions that a model made: their number, scores, estimates, features, and what is amiss.
 
     `models`: by version, one for each that occurs. `estimate` [n]: the loss the scores promise, NaN where none.
     """

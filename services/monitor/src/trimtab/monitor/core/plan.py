@@ -14,6 +14,7 @@ from trimtab.monitor.core.silence import Expectation, expectation
 class Plan:
     """A loop as the monitor sees it. Times in ms. `asks`: the event that asks.
 
+    `metric`: the one that decides; a ranking has no loss of its own for a row, so the log-loss stands in for it.
     `horizon_ms`: how long after an ask its label is decided, so far as drift and metrics go. `window_ms`: how far back
     performance looks. `limits`: the share of each quality subject above which the stream is held; of missing values the
     share above the reference's.
@@ -46,7 +47,7 @@ def plan_of(loop: Loop) -> Plan:
     return Plan(
         loop=loop.name,
         task=loop.task,
-        metric=loop.model.metric,
+        metric="log_loss" if loop.model.metric == "auc" else loop.model.metric,
         features=features,
         events=tuple(loop.events),
         asks=loop.predict.on,

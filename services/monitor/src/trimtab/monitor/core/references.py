@@ -7,7 +7,7 @@ import numpy as np
 
 from trimtab.contracts.control import ModelTrained, ReferenceSignal
 from trimtab.loops.model import Drift
-from trimtab.ml.detectors import LoopDetector, Looks
+from trimtab.ml.detectors import Looks, LoopDetector
 from trimtab.ml.signals import weighted
 from trimtab.monitor.core import names
 from trimtab.monitor.core.observe import KnownModel

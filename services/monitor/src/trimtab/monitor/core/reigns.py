@@ -21,7 +21,7 @@ class Reign:
 
 
 def reign_at(deployments: Iterable[Deployment], at_ms: int) -> Reign | None:
-    """Who reigned just before `at_ms`: the newest deployment by sequence that had predicted; None before the first model.
+    """Who reigned just before `at_ms`: the newest deployment that had predicted by then; None before the first model.
 
     Deployments that change only the shadows prolong a reign; a champion that comes back begins another one.
 

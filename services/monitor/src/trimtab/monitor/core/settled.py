@@ -22,7 +22,7 @@ Classes = Mapping[int, Sequence[str]]
 
 
 def payloads(partition: int, offset: Ints, version: Ints, scores: Floats, shadows: Shadows) -> list[bytes]:
-    """What each ask carries through the join: where its prediction stands, and who said what (15 bytes and 8 a score)."""
+    """What each ask carries through the join: where its prediction stands, and who said what (15 bytes, 8 a score)."""
     width = scores.shape[1]
     asked = np.zeros(len(offset), _ask_type(width))
     asked["partition"], asked["offset"], asked["version"] = partition, offset, version

@@ -1,7 +1,7 @@
 """When a source of events is silent, and how far label windows may therefore be closed.
 
-Counts are kept per bucket of event time and judged only at the buckets' boundaries that the watermark has passed, so the
-verdict is a function of the events alone: the join (per partition) and the detector (per loop) come to the same one.
+Counts are kept per bucket of event time and judged only at the buckets' boundaries that the watermark has passed, so
+the verdict is a function of the events alone: the join (per partition) and the detector (per loop) come to the same.
 """
 
 from collections.abc import Callable, Sequence

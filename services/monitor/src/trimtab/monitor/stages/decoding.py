@@ -24,8 +24,9 @@ from trimtab.runtime.records import Read
 
 Row = Mapping[str, Any]
 _OF_PREDICTION = (
-    "key", "at_ms", "features", "score", "probabilities", "version", "model_digest", "deployment", "shadows", "origin", "by",
-)  # fmt: skip
+    *("key", "by", "at_ms", "origin", "features", "score", "probabilities"),
+    *("version", "model_digest", "deployment", "shadows"),
+)
 
 
 class Schemas(Protocol):

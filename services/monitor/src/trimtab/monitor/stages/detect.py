@@ -1,7 +1,7 @@
 """`monitor.detect`: one task a loop that sees all its signals and says what they mean."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trimtab.contracts import telemetry, topics
 from trimtab.contracts.control import DriftDetected, PerformanceMeasured
@@ -60,7 +60,10 @@ def detect_step(loop: Loop, watch: Watch) -> Callable[[int, Tables, Batch], Resu
         said = detection.advance(plan, ledger, watch, batch.progress_ms)
         return Result(
             out=[_out(one, source) for one in said],
-            measures=_measures(plan.loop, said, late, _looks(before, ledger.clock), ledger.clock),
+            measures=[
+                *_measures(plan.loop, said, late, _looks(before, ledger.clock), ledger.clock),
+                *_evidence(plan.loop, watch.evidence(ledger) if _looks(before, ledger.clock) else {}),
+            ],
         )
 
     return step
@@ -99,6 +102,10 @@ def _measures(loop: str, said: Sequence[Said], late: int, looks: int, clock: Clo
         Measure(telemetry.MONITOR_HELD, len(clock.holds) if clock else 0, of_loop),
         *(measure for one in said if isinstance(one.event, PerformanceMeasured) for measure in _metrics(one.event)),
     ]
+
+
+def _evidence(loop: str, strength: Mapping[str, float]) -> Sequence[Measure]:
+    return [Measure(telemetry.MONITOR_EVIDENCE, m, {"loop": loop, "signal": name}) for name, m in strength.items()]
 
 
 def _metrics(event: PerformanceMeasured) -> Sequence[Measure]:

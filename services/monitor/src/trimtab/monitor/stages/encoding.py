@@ -101,8 +101,8 @@ class Routed:
 class Shared:
     """What all partitions of a batch have in common.
 
-    `predicted_in`: partition of the predictions. `keyed_alike`: label.by is the prediction's key. `source`: label events
-    by start of bucket. `classes`: of the versions.
+    `predicted_in`: partition of the predictions. `keyed_alike`: label.by is the prediction's key. `source`: label
+    events by start of bucket. `classes`: of the versions.
     """
 
     predicted_in: int
@@ -157,7 +157,7 @@ def _wide(scores: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 def _labels(routed: Routed) -> dict[str, Any]:
     labels, rows = routed.labels, routed.rows
     if labels is None or not len(rows):
-        nothing = {name: b"" for name in ("label_at_ms", "label_id", "label_number")}
+        nothing = dict.fromkeys(("label_at_ms", "label_id", "label_number"), b"")
         return {"label_by": _texts([]), **nothing, "label_text": None}
     chosen = rows.tolist()
     texts = [text for row in chosen for text in labels.texts[row]]
