@@ -23,7 +23,9 @@ def sources() -> Sources:
 
 
 def test_nothing_released_is_broken(sources: Sources) -> None:
-    assert list(compat.broken(json.loads(RELEASED.read_text()), sources)) == []
+    """Before the first release there is no such file, and everything may change."""
+    if RELEASED.is_file():
+        assert list(compat.broken(json.loads(RELEASED.read_text()), sources)) == []
 
 
 def test_releasing_twice_changes_nothing(sources: Sources) -> None:
