@@ -47,6 +47,14 @@ class StrayCancellationError(StageRuntimeError):
         super().__init__(f"{task}: the client library cancelled an operation of its own; the task opens again")
 
 
+class BusSilentError(StageRuntimeError):
+    """The log does not answer."""
+
+    def __init__(self, request: str, timeout_s: float) -> None:
+        self.request, self.timeout_s = request, timeout_s
+        super().__init__(f"no answer to {request} within {timeout_s:g} s; it is asked again")
+
+
 class NotAssignedError(StageRuntimeError):
     """A partition was given to another member meanwhile."""
 

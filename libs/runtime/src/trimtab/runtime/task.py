@@ -9,13 +9,7 @@ import structlog
 
 from trimtab.contracts import telemetry
 from trimtab.runtime.bus import Bus, Consumer, Declared, Part, TopicInfo, Transactions
-from trimtab.runtime.errors import (
-    FencedError,
-    NotAssignedError,
-    OutcomeUnknownError,
-    RefusalError,
-    StrayCancellationError,
-)
+from trimtab.runtime.errors import BusSilentError, RefusalError, StageRuntimeError, StrayCancellationError
 from trimtab.runtime.inbox import Inbox
 from trimtab.runtime.intake import Gate
 from trimtab.runtime.marks import task_name
@@ -269,11 +263,11 @@ class Task:
     def _note(self, state: Literal["failed", "stopped"], error: Exception) -> None:
         self._state, self._reason = state, f"{type(error).__name__}: {error}"
         self._restarts += 1
-        self._failures += 1
+        self._failures += 0 if isinstance(error, BusSilentError) else 1
         self._around.record(
             [Measure(telemetry.RUNTIME_RESTARTS, 1, {"stage": self._stage.group, "reason": type(error).__name__})]
         )
-        expected = isinstance(error, RefusalError | FencedError | NotAssignedError | OutcomeUnknownError)
+        expected = isinstance(error, StageRuntimeError)
         positions = {topic: box.position for topic, box in self.inboxes.items()}
         log.error(
             "task failed" if state == "failed" else "task stopped",
@@ -285,7 +279,7 @@ class Task:
 
     async def _back_off(self) -> None:
         options = self._around.options
-        delay_s = min(options.backoff_s * 2 ** min(self._failures - 1, 10), options.backoff_most_s)
+        delay_s = min(options.backoff_s * 2 ** min(max(self._failures - 1, 0), 10), options.backoff_most_s)
         try:
             await asyncio.wait_for(self._closing.wait(), delay_s)
         except TimeoutError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import structlog
 
 from trimtab.runtime.bus import Bus, Consumer, Declared, Fetched, Membership, Part
-from trimtab.runtime.errors import PositionOutOfRangeError, RefusalError, StageInvalidError
+from trimtab.runtime.errors import BusSilentError, PositionOutOfRangeError, RefusalError, StageInvalidError
 from trimtab.runtime.position import check_topics
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.stage import Stage
@@ -182,8 +182,8 @@ class Worker:
             try:
                 found = await self._bus.catalog.describe(list(known))
                 check_topics(found, dict.fromkeys(known), Declared(known))
-            except TimeoutError:
-                log.warning("topics not checked", group=self.stage.group, error="the catalog did not answer")
+            except BusSilentError as error:
+                log.warning("topics not checked", group=self.stage.group, error=str(error))
             except RefusalError as refusal:
                 for task, _ in self._tasks.values():
                     task.refuse(refusal)

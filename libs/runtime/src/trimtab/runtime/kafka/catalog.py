@@ -13,7 +13,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from trimtab.runtime.bus import Part, TopicInfo
-from trimtab.runtime.errors import TopicMissingError
+from trimtab.runtime.errors import BusSilentError, TopicMissingError
 from trimtab.runtime.kafka.connection import REQUEST_TIMEOUT_MS, Connection
 from trimtab.runtime.kafka.wire import TopicIdsRequest
 
@@ -50,16 +50,16 @@ class KafkaCatalog:
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicInfo]:
         """Identity and size of topics; those that do not exist are left out."""
-        found = await _patiently(lambda: self._topics(topics))
+        found = await _patiently("describe topics", lambda: self._topics(topics))
         return {name: topic.info for name, topic in found.items()}
 
     async def bounds(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
         """First and next offset of each partition, uncommitted records included. Raises TopicMissingError."""
-        return await _patiently(lambda: self._bounds(parts))
+        return await _patiently("list offsets", lambda: self._bounds(parts))
 
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets, where there are any."""
-        return await _patiently(lambda: self._committed(group, parts))
+        return await _patiently("fetch offsets", lambda: self._committed(group, parts))
 
     async def _ask(self, request: TopicIdsRequest) -> Any:
         node = self._client.get_random_node()
@@ -127,13 +127,17 @@ class KafkaCatalog:
         return found
 
 
-async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask again while the broker says that it cannot answer yet."""
-    async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
-        while True:
-            try:
-                return await ask()
-            except kafka_errors.KafkaError as error:
-                if not (error.retriable or isinstance(error, kafka_errors.KafkaConnectionError)):
-                    raise
-            await asyncio.sleep(_PAUSE_S)
+async def _patiently(request: str, ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask again while the broker says that it cannot answer yet. Raises BusSilentError."""
+    timeout_s = REQUEST_TIMEOUT_MS / 1000
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    return await ask()
+                except kafka_errors.KafkaError as error:
+                    if not (error.retriable or isinstance(error, kafka_errors.KafkaConnectionError)):
+                        raise
+                await asyncio.sleep(_PAUSE_S)
+    except TimeoutError as error:
+        raise BusSilentError(request, timeout_s) from error

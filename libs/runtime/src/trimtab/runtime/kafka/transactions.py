@@ -11,7 +11,7 @@ import aiokafka.errors as kafka_errors
 from aiokafka import AIOKafkaProducer, TopicPartition
 
 from trimtab.runtime.bus import Part, Writes
-from trimtab.runtime.errors import FencedError, OutcomeUnknownError
+from trimtab.runtime.errors import BusSilentError, FencedError, OutcomeUnknownError
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.sender import RequestLostError, StrictSender
 from trimtab.runtime.records import Out
@@ -67,8 +67,11 @@ class KafkaTransactions:
         """Init transactions: earlier owners are fenced, and their markers are written when this returns."""
         await self.close()
         self._producer = StrictProducer(self._connection, self._id)
-        async with asyncio.timeout(OPEN_S):
-            await self._producer.start()
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await self._producer.start()
+        except TimeoutError as error:
+            raise BusSilentError(f"init transactions of {self._id}", OPEN_S) from error
 
     async def commit(self, writes: Writes, offsets: Mapping[Part, int]) -> None:
         """Write and commit; only once every batch has been acknowledged (commit_transaction does not look).
