@@ -220,7 +220,6 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                                 readers=('registry.fold',
                                          'monitor.route',
                                          'monitor.detect',
-                                         'trainer.fit',
                                          'registry.project',
                                          'cli.reproduce',
                                          'retrain-controller.decide')),
