@@ -14,14 +14,11 @@ from trimtab.loops.groups import tile_groups
 from trimtab.loops.online import OnlineStore
 from trimtab.loops.vectors import Assembler, Vectors
 from trimtab.predictor.adapters.asks import parser
-from trimtab.predictor.adapters.deployments import DeploymentsView
 from trimtab.predictor.adapters.door import Backing, Door
 from trimtab.predictor.api import Served, create_router
 from trimtab.predictor.core import Ask, Deployment, Deployments, Model, writer
 from trimtab.predictor.errors import NotLoggedError
 from trimtab.runtime.records import Out
-from trimtab.store.blobs import MemoryBlobs
-from trimtab.store.signing import Signer
 from trimtab.testing.declarations import offers
 
 HOUR = 3_600_000
@@ -66,9 +63,9 @@ def client(log: Log) -> TestClient:
 
     made = writer(LOOP, ASSEMBLER.names, "http")
     backing = Backing(LOOP, ASSEMBLER.names, assemble, lambda: deployments, lambda: 0, made, log)
-    view = DeploymentsView(LOOP, MemoryBlobs(), Signer.generate().verifier())
+    one = Served(Door(backing).predict, ASSEMBLER.names, lambda: deployments, dict, parser(LOOP, lambda: 12 * HOUR))
     app = FastAPI()
-    app.include_router(create_router({"offers": Served(Door(backing), view, parser(LOOP, lambda: 12 * HOUR))}))
+    app.include_router(create_router({"offers": one}))
     return TestClient(app)
 
 
@@ -150,3 +147,10 @@ def test_what_could_not_be_logged_is_not_given_out(client: TestClient, log: Log)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert "score" not in answer.json()
+
+
+def test_what_is_deployed_is_told(client: TestClient) -> None:
+    told = client.get("/v1/loops/offers/deployment").json()
+    assert told["sequence"] == 1
+    assert told["champion"] == {"version": 7, "digest": "d" * 64}
+    assert told["refused"] == []

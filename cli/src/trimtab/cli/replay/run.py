@@ -22,7 +22,7 @@ from trimtab.loops.files import Recorded
 from trimtab.loops.model import Loop
 
 DAY_MS = 86_400_000
-STEPS = 24
+STEPS = 3
 """Into how many slices the lead is cut: the finer, the less the services wait for each other."""
 LOOK_S = 0.1
 BOOKMARK_S = 1.0

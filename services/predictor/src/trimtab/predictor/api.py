@@ -1,6 +1,6 @@
 """HTTP: predictions by entity or with values that the caller knows, and what is deployed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from trimtab.predictor.adapters.deployments import DeploymentsView
-from trimtab.predictor.adapters.door import Door
-from trimtab.predictor.core import Model
+from trimtab.loops.vectors import VectorNames
+from trimtab.predictor.core import Deployments, Model
 from trimtab.predictor.core import Request as Ask
 from trimtab.predictor.errors import FeatureTypeError, NotLoggedError, PredictorError, UnknownFeatureError
 
@@ -21,10 +20,16 @@ MOST_ASKS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A loop that is served. `parse` turns a request's fields into (key, event time, physical values)."""
+    """A loop that is served.
 
-    door: Door
-    deployments: DeploymentsView
+    `predict` logs what it says before it says it. `refused`: deployments by sequence, and why they were not taken in.
+    `parse` turns a request's fields into (key, event time, physical values).
+    """
+
+    predict: Callable[[Sequence[Ask]], Awaitable[Sequence[Mapping[str, Any]]]]
+    names: VectorNames
+    deployments: Callable[[], Deployments]
+    refused: Callable[[], Mapping[int, str]]
     parse: Callable[[Mapping[str, Any]], tuple[str, int, Mapping[str, Any]]]
 
 
@@ -50,7 +55,7 @@ def create_router(served: Mapping[str, Served]) -> APIRouter:
         one = served[loop]
         try:
             asks, many = read_asks(one, await request.body())
-            values = await one.door.predict(asks)
+            values = await one.predict(asks)
         except NotLoggedError as error:
             return failure(503, error, {"Retry-After": "1"})
         except PredictorError as error:
@@ -60,7 +65,7 @@ def create_router(served: Mapping[str, Served]) -> APIRouter:
     @router.get("/v1/loops/{loop}/deployment")
     async def deployment(loop: str) -> Response:
         """What is deployed: the newest deployment taken in, its champion and shadows, and what was refused and why."""
-        return answer(200, deployed(served[loop].deployments)) if loop in served else unknown_loop(loop, served)
+        return answer(200, deployed(served[loop])) if loop in served else unknown_loop(loop, served)
 
     return router
 
@@ -90,7 +95,7 @@ def read_ask(served: Served, item: dict[str, Any]) -> Ask:
 
 def checked(served: Served, overrides: Mapping[str, Any]) -> Mapping[str, float | str | None]:
     """Values of features that came with a request. Raises UnknownFeatureError, FeatureTypeError."""
-    names = served.door.backing.names
+    names = served.names
     for name, value in overrides.items():
         if name not in names.numbers and name not in names.categories:
             near = get_close_matches(name, [*names.numbers, *names.categories], 1)
@@ -102,15 +107,15 @@ def checked(served: Served, overrides: Mapping[str, Any]) -> Mapping[str, float 
     return overrides
 
 
-def deployed(view: DeploymentsView) -> Mapping[str, Any]:
+def deployed(served: Served) -> Mapping[str, Any]:
     """The newest deployment, as JSON."""
-    newest = view.deployments.newest()
+    newest = served.deployments().newest()
     return {
         "sequence": None if newest is None else newest.sequence,
         "effective_at_ms": None if newest is None else newest.effective_at_ms,
         "champion": None if newest is None or newest.champion is None else named(newest.champion),
         "shadows": [] if newest is None else [named(model) for model in newest.shadows],
-        "refused": [{"sequence": sequence, "reason": reason} for sequence, reason in sorted(view.refused.items())],
+        "refused": [{"sequence": sequence, "reason": reason} for sequence, reason in sorted(served.refused().items())],
     }
 
 

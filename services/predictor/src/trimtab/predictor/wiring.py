@@ -68,7 +68,13 @@ def build(settings: Settings) -> Service:
             writer=writer(loop, assembler.names, "http"),
             log=log,
         )
-        one = Served(Door(backing), deployments, parser(loop, wall_ms))
+        one = Served(
+            predict=Door(backing).predict,
+            names=assembler.names,
+            deployments=lambda: deployments.deployments,
+            refused=lambda: deployments.refused,
+            parse=parser(loop, wall_ms),
+        )
         return LoopWork([stage(predicting, views)], started=lambda: served.update({loop.name: one}))
 
     return Service(

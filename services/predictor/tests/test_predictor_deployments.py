@@ -1,0 +1,86 @@
+"""Deployments are taken in whole and signed by the registry, or not at all."""
+
+import json
+from typing import Any
+
+import pytest
+from trimtab.contracts import control, topics
+from trimtab.contracts.control import DeploymentChanged, ModelRef
+from trimtab.predictor.adapters.deployments import DeploymentsView
+from trimtab.runtime.records import Record
+from trimtab.store.blobs import MemoryBlobs
+from trimtab.store.signing import Signer
+from trimtab.testing.declarations import offers
+
+LOOP = offers()
+REGISTRY, STRANGER = Signer.generate(), Signer.generate()
+
+
+def change(sequence: int, signer: Signer = REGISTRY, champion: ModelRef | None = None, loop: str = "offers") -> Record:
+    event = DeploymentChanged(
+        loop=loop,
+        at_ms=0,
+        sequence=sequence,
+        effective_at_ms=sequence * 1000,
+        champion=champion,
+        shadows=[],
+        cause="first",
+        request_id="r",
+        note=None,
+        signature="",
+    )
+    signed = event.model_copy(update={"signature": signer.sign(json.loads(control.encode(event)))})
+    return Record(topics.DEPLOYMENT_CHANGED, 0, sequence, loop.encode(), control.encode(signed))
+
+
+def ref(**changes: Any) -> ModelRef:
+    fields = {"version": 1, "digest": "0" * 64, "format": "onnx", "features_digest": LOOP.features.digest}
+    return ModelRef(**{**fields, **changes})
+
+
+@pytest.fixture
+def view() -> DeploymentsView:
+    return DeploymentsView(LOOP, MemoryBlobs(), REGISTRY.verifier())
+
+
+def test_a_signed_deployment_is_taken_in(view: DeploymentsView) -> None:
+    view.apply([change(1)])
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert newest.sequence == 1
+    assert not view.refused
+
+
+def test_a_forged_one_is_refused_and_the_one_before_goes_on(view: DeploymentsView) -> None:
+    view.apply([change(1), change(2, STRANGER)])
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert newest.sequence == 1
+    assert list(view.refused) == [2]
+
+
+@pytest.mark.parametrize(
+    ("champion", "said"),
+    [
+        (ref(), "0000"),
+        (ref(features_digest="1" * 64), "other features"),
+    ],
+)
+def test_a_model_that_cannot_be_served_is_refused(view: DeploymentsView, champion: ModelRef, said: str) -> None:
+    view.apply([change(1, champion=champion)])
+    assert view.deployments.newest() is None
+    assert said in view.refused[1]
+
+
+def test_a_damaged_model_is_refused() -> None:
+    blobs = MemoryBlobs()
+    digest = blobs.put(b"no model")
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+    view.apply([change(1, champion=ref(digest=digest))])
+    assert view.deployments.newest() is None
+    assert 1 in view.refused
+
+
+def test_other_loops_and_what_keeps_no_schema_are_passed_over(view: DeploymentsView) -> None:
+    view.apply([change(1, loop="others"), Record(topics.DEPLOYMENT_CHANGED, 0, 5, b"offers", b"{}")])
+    assert view.deployments.newest() is None
