@@ -81,13 +81,13 @@ async def test_workers_killed_in_the_middle_lose_nothing_and_double_nothing(kafk
     topics = {lab.prefix + "in": PARTITIONS, target: PARTITIONS, changelog: PARTITIONS}
     await lab.create(topics, compacted=[changelog])
     sent = messages(lab)
-    thresholds = sorted(int(one) for one in seeded.integers(1_000, MESSAGES - 5_000, KILLS))
+    thresholds = [number * 15_000 + int(seeded.integers(1_000, 5_000)) for number in range(KILLS)]
     out: Counter[bytes] = Counter()
     last: Counter[bytes | None] = Counter()
     with processes(lab) as workers:
         workers.start(0)
         workers.start(1)
-        feeding = asyncio.create_task(feed(lab, sent))
+        feeding = asyncio.create_task(feed(lab, sent, out))
         reader = await lab.bus.reader({Part(target, number): 0 for number in range(PARTITIONS)})
         while len(out) < MESSAGES:
             for records in (await reader.poll(0.2)).values():
@@ -111,9 +111,11 @@ async def test_workers_killed_in_the_middle_lose_nothing_and_double_nothing(kafk
     assert await table_state(lab) == expected
 
 
-async def feed(lab: KafkaLab, sent: list[Out]) -> None:
-    """Produce in pieces, so that reading goes on meanwhile."""
+async def feed(lab: KafkaLab, sent: list[Out], out: Counter[bytes]) -> None:
+    """Produce in pieces, never far ahead of what comes out, so that the workers are killed in the middle of it."""
     for start in range(0, len(sent), 2_000):
+        while start - len(out) > 8_000:  # noqa: ASYNC110 it counts what another coroutine reads
+            await asyncio.sleep(0.01)
         await lab.append(sent[start : start + 2_000])
 
 

@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import aiokafka.errors as kafka_errors
@@ -116,13 +117,25 @@ class KafkaTransactions:
 
 def _batches(producer: AIOKafkaProducer, outs: Sequence[Out]) -> list[Any]:
     """The records in as many batches as they need; one that is too large for any makes a batch of its own."""
-    batches = [producer.create_batch()]
-    append = batches[0].append
-    for out in outs:
-        if append(timestamp=None, key=out.key, value=out.value, headers=list(out.headers)) is None:
-            batches.append(producer.create_batch())
-            append = batches[-1].append
-            append(timestamp=None, key=out.key, value=out.value, headers=list(out.headers))
-    for batch in batches:
-        batch.close()
+    batches, start = [], 0
+    while start < len(outs):
+        batch = producer.create_batch()
+        start += _fill(batch, outs, start)
+        batches.append(batch)
     return batches
+
+
+def _fill(batch: Any, outs: Sequence[Out], start: int) -> int:
+    """Put records into a batch from an index on, and say how many it took.
+
+    Straight into aiokafka's compiled builder: its wrapper doubles the cost of a record. The wrapper's count is what
+    sequence numbers are made of.
+    """
+    append, count = batch._builder.append, 0
+    for out in islice(outs, start, None):
+        if append(count, None, key=out.key, value=out.value, headers=list(out.headers)) is None:
+            break
+        count += 1
+    batch._relative_offset = count
+    batch.close()
+    return count
