@@ -112,7 +112,7 @@ def test_tiles_that_no_ask_may_see_get_a_tombstone(loop: Loop) -> None:
     grouped = as_read(route(loop, [shown(loop, 1, "top", 1.0, NOON), shown(loop, 2, "top", 2.0, NOON + 2 * HOUR)]))
     run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON + HOUR)
     assert len(tables["tiles"]) == 4
-    run_step(stage, {}, tables, progress_ms=NOON + 2 * HOUR + 20 * 60_000)
+    run_step(stage, {}, tables, progress_ms=NOON + 3 * HOUR + 20 * 60_000)
     assert len(tables["tiles"]) == 2
     late = as_read(route(loop, [shown(loop, 3, "top", 1.0, NOON)]))
     result = run_step(stage, {topics.grouped("offers"): late}, tables, progress_ms=NOON + 5 * HOUR)

@@ -1,6 +1,8 @@
 """What goes into which group, and what its tiles become. Pure: decoded columns and tiles in, tiles out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ from trimtab.loops.keys import key_columns
 from trimtab.loops.model import Loop
 from trimtab.loops.partials import Ints
 from trimtab.loops.rows import EventReader, ReadEvents
-from trimtab.loops.tiles import Tile, TileKey, expired
+from trimtab.loops.tiles import TileKey
 
 Partition = Callable[[str], int]
 """The partition of a group's key."""
@@ -65,24 +67,71 @@ def in_time(group: TileGroup, events: GroupedEvents, progress_ms: int, catch_up_
     return GroupedEvents(events.digest, keys, events.at_ms[rows], [series.gather(rows) for series in events.arguments])
 
 
-def sweep_ms(groups: Iterable[TileGroup], catch_up_ms: int) -> int:
-    """How often, in event time, it is worth looking for tiles that are gone: a small part of what is kept."""
-    return min((group.keep_ms + catch_up_ms) // 16 + group.tile_ms for group in groups)
+class Lifetimes:
+    """Which tiles there are, by the time at which nobody can ask for them any more. Mutable: an index over a table.
 
+    A tile goes when it is older than every window (and `catch_up`), a tile of a latest value already when a newer one
+    hides it from every ask within `catch_up`. So how much is kept does not depend on how long the service has run.
+    """
 
-def gone(
-    groups: Mapping[str, TileGroup], tiles: Iterable[tuple[TileKey, Tile]], progress_ms: int, catch_up_ms: int
-) -> list[TileKey]:
-    """Tiles that no ask may still see: older than every window, or of a latest value that a newer one hides."""
-    old: list[TileKey] = []
-    hidden: dict[tuple[str, str], TileKey] = {}
-    for place, _ in tiles:
-        group = groups.get(place[0])
-        if group is None or expired(group, place[2], progress_ms, catch_up_ms):
-            old.append(place)
-        elif group.newest_only and (place[2] + 1) * group.tile_ms <= progress_ms - catch_up_ms:
-            known = hidden.setdefault(place[:2], place)
-            if known != place:
-                old.append(min(known, place))
-                hidden[place[:2]] = max(known, place)
-    return old
+    def __init__(self, groups: Mapping[str, TileGroup], catch_up_ms: int) -> None:
+        self._groups, self._catch_up_ms = groups, catch_up_ms
+        self._keys: dict[str, dict[int, list[str]]] = {digest: {} for digest in groups}
+        self._hiding: dict[str, dict[int, list[str]]] = {digest: {} for digest in groups}
+        self._tiles: dict[tuple[str, str], list[int]] = {}
+        self._foreign: list[TileKey] = []
+        self.alive = Counter[str]()
+
+    def add(self, place: TileKey) -> None:
+        """A tile that was not there before."""
+        digest, key, tile = place
+        group = self._groups.get(digest)
+        if group is None:
+            self._foreign.append(place)
+            return
+        self._keys[digest].setdefault(tile, []).append(key)
+        self.alive[digest] += 1
+        if group.newest_only:
+            self._hiding[digest].setdefault(tile, []).append(key)
+            insort(self._tiles.setdefault((digest, key), []), tile)
+
+    def gone(self, progress_ms: int) -> list[TileKey]:
+        """The tiles that can go now, each said once: also those of groups that the declaration has no more."""
+        found, self._foreign = self._foreign, []
+        for digest, group in self._groups.items():
+            if group.newest_only:
+                found += self._hidden(digest, (progress_ms - self._catch_up_ms) // group.tile_ms)
+            last = (progress_ms - group.keep_ms - self._catch_up_ms - 1) // group.tile_ms
+            found += [place for place in self._ended(digest, last) if self._there(place)]
+        self.alive.subtract(place[0] for place in found if place[0] in self._groups)
+        return found
+
+    def _ended(self, digest: str, end: int) -> list[TileKey]:
+        """The tiles that end before the tile of that number."""
+        tiles = self._keys[digest]
+        ended = [tile for tile in tiles if tile < end]
+        return [(digest, key, tile) for tile in sorted(ended) for key in tiles.pop(tile)]
+
+    def _hidden(self, digest: str, end: int) -> list[TileKey]:
+        """The tiles older than another of their key that ends before the tile of that number."""
+        tiles, found = self._hiding[digest], list[TileKey]()
+        for tile in sorted(tile for tile in tiles if tile < end):
+            for key in tiles.pop(tile):
+                held = self._tiles.get((digest, key), [])
+                older = bisect_left(held, tile)
+                found += [(digest, key, number) for number in held[:older]]
+                del held[:older]
+        return found
+
+    def _there(self, place: TileKey) -> bool:
+        """Whether a tile has not gone yet, hidden by a newer one; one of a latest value is forgotten with this."""
+        digest, key, tile = place
+        if not self._groups[digest].newest_only:
+            return True
+        held = self._tiles.get((digest, key), [])
+        if tile not in held:
+            return False
+        held.remove(tile)
+        if not held:
+            del self._tiles[(digest, key)]
+        return True

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trimtab.contracts import envelope, telemetry, times, topics
-from trimtab.feature.core import Source, gone, in_time, parted, sources, sweep_ms
+from trimtab.feature.core import Lifetimes, Source, in_time, parted, sources
 from trimtab.loops.groups import GroupedEvents, TileGroup, tile_groups, together
 from trimtab.loops.model import Loop
 from trimtab.loops.partials import Ints
@@ -18,10 +18,6 @@ from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Res
 from trimtab.runtime.table import Table, TableSpec
 
 SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
-SWEPT: TableSpec[str, int] = TableSpec(
-    "swept", str.encode, bytes.decode, lambda at_ms: str(at_ms).encode(), lambda data: int(data)
-)
-"""When (event time) tiles that are gone were last looked for."""
 
 
 def tiles_table(loop: str) -> TableSpec[TileKey, Tile]:
@@ -57,7 +53,7 @@ def aggregate_stage(loop: Loop) -> Stage:
         partitions=loop.partitions,
         inputs=[Input(topics.grouped(loop.name), writers=writers)],
         outputs=[Output(topics.online(loop.name), loop.partitions)],
-        tables=[tiles_table(loop.name), SWEPT],
+        tables=[tiles_table(loop.name)],
         step=AggregateStep(loop),
     )
 
@@ -98,26 +94,37 @@ class RouteStep:
 
 
 class AggregateStep:
-    """The step of `aggregate`. Besides the tables it only remembers, for its metric, how many tiles its tasks hold."""
+    """The step of `aggregate`. Keeps an index over each open task's table, made anew when the task has a new table."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._groups = by_digest(tile_groups(loop))
-        self._sweep_ms = sweep_ms(self._groups.values(), loop.catch_up_ms)
-        self._alive: dict[int, Counter[str]] = {}
+        self._indices: dict[int, tuple[Table[TileKey, Tile], Lifetimes]] = {}
 
     def __call__(self, partition: int, tables: Tables, batch: Batch) -> Result:
         tiles: Table[TileKey, Tile] = tables["tiles"]
+        lifetimes = self._lifetimes(partition, tiles)
         measures: list[Measure] = []
         for digest, events in self._read(batch).items():
             group = self._groups[digest]
             fresh = in_time(group, events, batch.progress_ms, self._loop.catch_up_ms)
             for place, tile in fold(group, fresh, tiles.get):
+                if place not in tiles:
+                    lifetimes.add(place)
                 tiles.put(place, tile)
             measures += self._measures(group, len(events), len(fresh))
-        if self._due(tables, batch.progress_ms):
-            measures += self._sweep(partition, tiles, batch.progress_ms)
-        return Result(measures=measures)
+        if batch.progress_ms != UNKNOWN_MS:
+            for place in lifetimes.gone(batch.progress_ms):
+                tiles.remove(place)
+        return Result(measures=[*measures, *self._alive()])
+
+    def _lifetimes(self, partition: int, tiles: Table[TileKey, Tile]) -> Lifetimes:
+        known = self._indices.get(partition)
+        if known is None or known[0] is not tiles:
+            known = self._indices[partition] = (tiles, Lifetimes(self._groups, self._loop.catch_up_ms))
+            for place, _ in tiles.items():
+                known[1].add(place)
+        return known[1]
 
     def _read(self, batch: Batch) -> dict[str, GroupedEvents]:
         """The events of each group in the batch, in their order."""
@@ -128,20 +135,9 @@ class AggregateStep:
                 parts.setdefault(events.digest, []).append(events)
         return {digest: together(batches) for digest, batches in parts.items()}
 
-    def _due(self, tables: Tables, progress_ms: int) -> bool:
-        """Whether tiles should be looked through; says so in the table, so that a repeated batch does the same."""
-        swept: Table[str, int] = tables[SWEPT.name]
-        last_ms = swept.get("all")
-        if progress_ms == UNKNOWN_MS or (last_ms is not None and progress_ms < last_ms + self._sweep_ms):
-            return False
-        swept.put("all", progress_ms)
-        return True
-
-    def _sweep(self, partition: int, tiles: Table[TileKey, Tile], progress_ms: int) -> list[Measure]:
-        for place in gone(self._groups, tiles.items(), progress_ms, self._loop.catch_up_ms):
-            tiles.remove(place)
-        self._alive[partition] = Counter(place[0] for place, _ in tiles.items())
-        alive = sum(self._alive.values(), Counter[str]())
+    def _alive(self) -> list[Measure]:
+        """How many tiles this process holds."""
+        alive = sum((lifetimes.alive for _, lifetimes in self._indices.values()), Counter[str]())
         return [
             Measure(telemetry.FEATURE_TILES, alive[digest], {"loop": self._loop.name, "group": group.name})
             for digest, group in self._groups.items()
