@@ -50,6 +50,7 @@ class Intake:
     def __init__(self, inboxes: Mapping[str, Inbox], progress: Progress, gate: Gate) -> None:
         self._inboxes, self._progress, self._gate = inboxes, progress, gate
         self._held: dict[str, float] = {}
+        self._waits: list[float] = []
         self._later: dict[str, list[Mark]] = {}
 
     def release(self) -> None:
@@ -86,6 +87,7 @@ class Intake:
     def _take(self, topic: str, limit: int, moment: Moment) -> Sequence[Read]:
         box = self._inboxes[topic]
         self._held.pop(topic, None)
+        gated = moment.passed_ms is not None
         parts: list[Sequence[Read]] = []
         size = 0
         while limit > 0 and size < BATCH_BYTES and box.waiting and topic not in self._held:
@@ -96,10 +98,17 @@ class Intake:
             if count < len(chunk.records):
                 box.give_back(chunk, count)
                 self._held[topic] = math.inf if opening.late else late_s
+            if gated and count:
+                self._waits.append(moment.now_s - chunk.arrived_s)
             limit -= count
             size += chunk.size
             parts.append(self._data(topic, chunk.records[:count] if count < len(chunk.records) else chunk.records))
         return parts[0] if len(parts) == 1 else [record for part in parts for record in part]
+
+    def take_waits(self) -> Sequence[float]:
+        """How long records that came through a gate had waited, in s, since the last call."""
+        waits, self._waits = self._waits, []
+        return waits
 
     def after_step(self) -> None:
         """Tell users' clocks the marks after the last record of the batch: what the step reported is older."""

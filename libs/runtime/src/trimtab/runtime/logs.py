@@ -6,8 +6,8 @@ import sys
 import structlog
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_NOISY = ("aiokafka", "uvicorn", "urllib3")
-"""Of these, errors alone: aiokafka warns of every retry, and the runtime tells what matters."""
+_NOISY = {"aiokafka": logging.CRITICAL, "uvicorn": logging.ERROR, "urllib3": logging.ERROR}
+"""aiokafka logs every retry as an error; what does not pass by itself comes up as an exception that the runtime logs."""
 
 
 def configure(service: str, replica: int, level: str) -> None:
@@ -39,5 +39,5 @@ def configure(service: str, replica: int, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[level])
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, least in _NOISY.items():
+        logging.getLogger(name).setLevel(least)

@@ -23,20 +23,15 @@ from trimtab.runtime.outgoing import Draft
 from trimtab.runtime.position import Position
 from trimtab.runtime.progress import Progress
 from trimtab.runtime.records import Read
-from trimtab.runtime.stage import UNKNOWN_MS, Batch, Measure, Result, Stage
+from trimtab.runtime.stage import UNKNOWN_MS, Batch, EffectDone, Measure, Record, Result, Stage, unrecorded
 from trimtab.runtime.table import Table
 from trimtab.runtime.tracing import NO_TRACING, UNTRACED, Traced, Tracing
 
 log = structlog.get_logger(__name__)
 
-Record = Callable[[Iterable[Measure]], None]
 NOTHING = Result()
 SLOW_STEP_S = 2.0
 """A step that takes longer costs the process heartbeats: such work belongs into an effect."""
-
-
-def unrecorded(_: Iterable[Measure]) -> None:
-    """Measures of tests go nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +149,7 @@ class Session:
         records = self._intake.take(self._stage.max_batch, now_s, self._around.now_ms())
         self._opened.refill()
         done = self.effects.take()
+        self._around.record(self._waits(done))
         at_ms, _ = self._opened.progress.now()
         if not records and not done and at_ms <= self._stepped_ms:
             self._intake.after_step()
@@ -239,6 +235,13 @@ class Session:
 
     def _offsets(self) -> dict[Part, int]:
         return {Part(topic, self._partition): offset for topic, offset in self._positions().items()}
+
+    def _waits(self, done: Sequence[EffectDone]) -> Iterable[Measure]:
+        for one in done:
+            outcome = "ok" if one.error is None else type(one.error).__name__
+            yield self._measure(telemetry.RUNTIME_EFFECTS, 1, outcome=outcome)
+        for waited_s in self._intake.take_waits():
+            yield self._measure(telemetry.RUNTIME_GATE_WAIT, waited_s)
 
     def _step_measures(self, records: Mapping[str, Sequence[Read]], spent_s: float) -> Iterable[Measure]:
         yield self._measure(telemetry.RUNTIME_STEP_DURATION, spent_s)

@@ -1,6 +1,6 @@
 """What a stage is: its inputs, outputs and tables, and the pure step that runs on each batch."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -92,6 +92,14 @@ class Measure:
     metric: Metric
     value: float
     attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+Record = Callable[[Iterable[Measure]], None]
+"""Where measures go."""
+
+
+def unrecorded(_: Iterable[Measure]) -> None:
+    """Measures of tests go nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,9 +261,11 @@ class Task:
         await self._back_off()
 
     def _note(self, state: Literal["failed", "stopped"], error: Exception) -> None:
-        self._state, self._reason = state, f"{type(error).__name__}: {error}"
+        was, self._state, self._reason = self._state, state, f"{type(error).__name__}: {error}"
         self._restarts += 1
         self._failures += 0 if isinstance(error, BusSilentError) else 1
+        lost = {"stage": self._stage.group, "outcome": type(error).__name__}
+        self._around.record([Measure(telemetry.RUNTIME_TRANSACTIONS, 1, lost)] if was == "running" else [])
         self._around.record(
             [Measure(telemetry.RUNTIME_RESTARTS, 1, {"stage": self._stage.group, "reason": type(error).__name__})]
         )

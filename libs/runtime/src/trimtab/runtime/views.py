@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+from trimtab.contracts import telemetry
 from trimtab.runtime import marks
 from trimtab.runtime.bus import Bus, Part, Reader
 from trimtab.runtime.errors import TopicMissingError
 from trimtab.runtime.progress import Progress, WriterClock, writer_clock
 from trimtab.runtime.records import Read
-from trimtab.runtime.stage import View
+from trimtab.runtime.stage import Measure, Record, View, unrecorded
 
 _POLL_S = 1.0
 
@@ -19,8 +20,8 @@ class ViewReader:
     `progress`: of all partitions; None for a view without a clock.
     """
 
-    def __init__(self, view: View, bus: Bus) -> None:
-        self.view = view
+    def __init__(self, view: View, bus: Bus, record: Record = unrecorded) -> None:
+        self.view, self._record = view, record
         self.ready = asyncio.Event()
         self.records = 0
         self.progress: Progress | None = None
@@ -76,6 +77,7 @@ class ViewReader:
         if data:
             self.view.apply(data)
             self.records += len(data)
+            self._record([Measure(telemetry.RUNTIME_VIEW_RECORDS, len(data), {"topic": part.topic})])
         if self.progress is not None and len(data) < len(records):
             clock = self.progress.clock(str(part.partition))
             for record in records:
@@ -90,15 +92,15 @@ class Views:
     A reader's failure is the process's: `failed` completes with it.
     """
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, bus: Bus, record: Record = unrecorded) -> None:
+        self._bus, self._record = bus, record
         self._readers: dict[int, tuple[ViewReader, asyncio.Task[None]]] = {}
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self, view: View) -> ViewReader:
         """The reader of a view, started if it does not run yet."""
         if id(view) not in self._readers:
-            reader = ViewReader(view, self._bus)
+            reader = ViewReader(view, self._bus, self._record)
             task = asyncio.create_task(reader.run(), name=f"view {view.topic}")
             task.add_done_callback(self._ended)
             self._readers[id(view)] = (reader, task)

@@ -70,7 +70,7 @@ class _Process:
         self, service: Service, settings: RuntimeSettings, bus: KafkaBus, around: Surroundings, metrics: Metrics
     ) -> None:
         self._service, self._settings, self._bus = service, settings, bus
-        self._views = Views(bus)
+        self._views = Views(bus, metrics.record)
         self._loops = Loops(service, bus, self._views, around)
         self._status = Status(service, self._loops, self._views)
         self._server = server(create_app(service, self._status, metrics))
