@@ -16,6 +16,7 @@ import skl2onnx
 import skops.io
 from numpy.typing import NDArray
 from onnx import StringStringEntryProto
+from onnx.helper import make_opsetid
 from skl2onnx.common import _container, utils
 from skl2onnx.common._topology import Variable
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -137,6 +138,9 @@ def to_onnx(fitted: Fitted) -> bytes:
         model = skl2onnx.convert_sklearn(
             fitted.pipeline, name="trimtab", initial_types=puts, options=options, target_opset=OPSET
         )
+    opsets = sorted((one.domain, one.version) for one in model.opset_import)  # from a set: in any order
+    del model.opset_import[:]
+    model.opset_import.extend(make_opsetid(domain, number) for domain, number in opsets)
     model.metadata_props.append(StringStringEntryProto(key=SPEC_KEY, value=spec.to_json()))
     return bytes(model.SerializeToString(deterministic=True))
 

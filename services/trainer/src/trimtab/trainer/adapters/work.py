@@ -80,13 +80,28 @@ def reading(loop: Loop) -> Frame:
     return prediction_frame(loop, schema)
 
 
+OUTCOMES = "outcomes"
+
+
+def key(loop: Loop) -> str:
+    """Under which the loop's predictions are cached: with other features they become other columns."""
+    return f"predictions-{loop.features.digest[:16]}"
+
+
 async def gather(bus: Bus, folder: Path, loop: Loop, at_ms: int) -> Gathered:
     """The rows that a request at this event time is answered with. `folder`: of the cache."""
     cache = Cache(folder, bus)
-    read = reading(loop)
-    predictions = await cache.read(topics.predictions(loop.name), f"predictions-{loop.features.digest[:16]}", read)
-    outcomes = await cache.read(topics.outcomes(loop.name), "outcomes", outcome_frame)
+    predictions = await cache.read(topics.predictions(loop.name), key(loop), reading(loop))
+    outcomes = await cache.read(topics.outcomes(loop.name), OUTCOMES, outcome_frame)
     return Gathered(matured(loop, *columns(loop, predictions.rows, outcomes.rows), at_ms), predictions, outcomes)
+
+
+async def newest_ms(bus: Bus, folder: Path, loop: Loop) -> int:
+    """The newest event time that the loop's predictions and outcomes tell of; 0 without any."""
+    cache = Cache(folder, bus)
+    asked = (await cache.read(topics.predictions(loop.name), key(loop), reading(loop))).rows["at_ms"]
+    settled = (await cache.read(topics.outcomes(loop.name), OUTCOMES, outcome_frame)).rows["settled_at_ms"]
+    return max((int(newest) for newest in (asked.max(), settled.max()) if isinstance(newest, int)), default=0)
 
 
 async def fulfil(shop: Workshop, order: Order) -> dict[str, Any]:
