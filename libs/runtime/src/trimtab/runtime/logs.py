@@ -7,7 +7,7 @@ import structlog
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _NOISY = {"aiokafka": logging.CRITICAL, "uvicorn": logging.ERROR, "urllib3": logging.ERROR}
-"""aiokafka logs every retry as an error; what does not pass by itself comes up as an exception that the runtime logs."""
+"""aiokafka logs each retry as an error; what does not pass by itself comes up as an exception that the runtime logs."""
 
 
 def configure(service: str, replica: int, level: str) -> None:
