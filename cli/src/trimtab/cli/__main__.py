@@ -26,6 +26,8 @@ COMMANDS: Sequence[tuple[str, str, str, str]] = (
     ("delete", "trimtab.cli.loops.commands:delete", "End a loop and delete its topics.", LOOP),
     ("retrain", "trimtab.cli.retrain:retrain", "Ask for a retrain now, and hear what became of it.", LOOP),
     ("registry", "trimtab.cli.registry:app", "Versions, their lineage, promotion and rollback.", MODELS),
+    ("dataset", "trimtab.cli.dataset:dataset", "Write the rows that a model is trained on as Parquet.", MODELS),
+    ("reproduce", "trimtab.cli.reproduce:reproduce", "Fit a model again; the digest has to be the same.", MODELS),
     ("backtest", "trimtab.cli.backtest.command:backtest", "Run policies over recorded events in virtual time.", LOOP),
     ("demo", "trimtab.cli.demo.command:demo", "A year of real flights through the closed loop, with a report.", TRY),
     ("up", "trimtab.cli.cluster.commands:up", "Start Kafka and the seven services, and keep them running.", CLUSTER),
