@@ -1,5 +1,8 @@
 """A member of a stage's group, on aiokafka's consumer."""
 
+import asyncio
+from typing import Any
+
 import aiokafka.errors as kafka_errors
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -24,11 +27,29 @@ FETCH = {
 sums."""
 FEW_PARTITIONS = 16
 SHORT_WAIT_MS = 100
-"""A fetch in flight holds back partitions that were resumed meanwhile: where there are few, it waits for 100 ms only."""
+"""A fetch in flight holds back partitions that were resumed meanwhile: where there are few, it waits that long only."""
 
 
 def _fetching(partitions: int) -> dict[str, object]:
     return FETCH if partitions > FEW_PARTITIONS else {**FETCH, "fetch_max_wait_ms": SHORT_WAIT_MS}
+
+
+_REJOIN_S = 1.0
+_STOP_S = 5.0
+
+
+async def stop(consumer: Any) -> None:
+    """Stop one of aiokafka's consumers, in bounded time: it waits for a join under way, which may never end.
+
+    One turn of the loop first: its stop cancels tasks and lets a cancellation through if one of them never ran.
+    """
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await consumer.stop()
+    except TimeoutError:
+        log.warning("consumer cut off", seconds=_STOP_S)
+        await consumer._client.close()
 
 
 class KafkaConsumer:
@@ -52,14 +73,24 @@ class KafkaConsumer:
 
     async def start(self) -> None:
         """Join the group. Subscribed after start: a topic that does not exist yet must not block it."""
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await stop(self._consumer)
+            raise
         self._consumer.subscribe(list(self._membership.topics))
 
     async def poll(self, timeout_s: float) -> Fetched:
-        """What came in. Nothing yields between aiokafka's own check of its positions and the return."""
+        """What came in. Nothing yields between aiokafka's own check of its positions and the return.
+
+        While the group rebalances, aiokafka waits for as long as that takes; who polls must be able to stop.
+        """
         lost: dict[Part, int] = {}
         try:
-            found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
+            async with asyncio.timeout(timeout_s + _REJOIN_S):
+                found = await self._consumer.getmany(timeout_ms=int(timeout_s * 1000))
+        except TimeoutError:
+            return Fetched({})
         except kafka_errors.OffsetOutOfRangeError as error:
             found, lost = {}, {Part(*part): offset for part, offset in error.args[0].items()}
         ended, ends = set[Part](), dict[Part, int]()
@@ -94,7 +125,7 @@ class KafkaConsumer:
                 await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
             except kafka_errors.KafkaError as error:
                 log.warning("left without goodbye", group=self._membership.group, error=str(error))
-        await self._consumer.stop()
+        await stop(self._consumer)
 
     def _take(self, units: frozenset[int]) -> None:
         self._flowing.clear()
