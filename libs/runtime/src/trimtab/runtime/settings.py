@@ -16,14 +16,14 @@ class Part(BaseModel):
 
 
 class KafkaSettings(Part):
-    """The log. `bootstrap_servers`: addresses host:port, separated by commas."""
+    """The log."""
 
-    bootstrap_servers: str = "127.0.0.1:9092"
-    security_protocol: Protocol = "PLAINTEXT"
-    sasl_mechanism: Mechanism = "PLAIN"
-    username: str | None = None
-    password: SecretStr | None = None
-    ca_file: str | None = None
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka's addresses host:port, separated by commas")
+    security_protocol: Protocol = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+    sasl_mechanism: Mechanism = Field("PLAIN", description="how to log in, with one of the SASL protocols")
+    username: str | None = Field(None, description="to log in with")
+    password: SecretStr | None = Field(None, description="to log in with")
+    ca_file: str | None = Field(None, description="PEM file of the authority that signed the brokers' certificates")
 
     def connection(self) -> Connection:
         """How to reach it."""
@@ -38,10 +38,12 @@ class KafkaSettings(Part):
 
 
 class HttpSettings(Part):
-    """The service's HTTP. `port` 0: a free one, which is written to `data_dir`/run/<service>-<replica>.json."""
+    """The service's HTTP."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(0, ge=0, le=65_535)
+    host: str = Field("127.0.0.1", description="address to listen at")
+    port: int = Field(
+        0, ge=0, le=65_535, description="0: a free one, told in TRIMTAB_DATA_DIR/run/<service>-<replica>.json"
+    )
 
 
 class EndpointSettings(Part):
@@ -51,30 +53,33 @@ class EndpointSettings(Part):
 
 
 class RuntimeSettings(BaseSettings):
-    """`replica`: this process's slot among the service's; a process started again under its slot gets its tasks back
-    at once. `data_dir`: where the service may keep files. `otlp`: OpenTelemetry over HTTP (…/v1/traces); `zipkin`:
-    Zipkin's JSON (…/api/v2/spans).
-    """
+    """What all services have in common."""
 
     model_config = SettingsConfigDict(env_prefix="TRIMTAB_", env_nested_delimiter="__", frozen=True, extra="forbid")
 
     kafka: KafkaSettings = KafkaSettings()
     http: HttpSettings = HttpSettings()
-    data_dir: Path = Path(".trimtab")
-    replica: int = Field(0, ge=0)
-    otlp: EndpointSettings = EndpointSettings()
-    zipkin: EndpointSettings = EndpointSettings()
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    data_dir: Path = Field(Path(".trimtab"), description="where the service may keep files")
+    replica: int = Field(
+        0, ge=0, description="the process's slot among its service's; started again under it, it gets its tasks back"
+    )
+    otlp: EndpointSettings = Field(
+        EndpointSettings(), description="where spans go as OpenTelemetry over HTTP (…/v1/traces); left out: nowhere"
+    )
+    zipkin: EndpointSettings = Field(
+        EndpointSettings(), description="where spans go as Zipkin's JSON (…/api/v2/spans); left out: nowhere"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
 
 class StoreSettings(Part):
-    """Where blobs are kept, for the services that keep some: file:///… or s3://bucket/prefix."""
+    """Blobs, for the services that keep some."""
 
-    url: str = ""
+    url: str = Field("", description="where blobs are kept: file:///… or s3://bucket/prefix")
 
 
 class SigningSettings(Part):
     """PEM files: the key a service signs with, the public keys it trusts. Only those that a service uses are read."""
 
-    private_key_file: Path = Path()
-    public_key_file: Path = Path()
+    private_key_file: Path = Field(Path(), description="PEM file of the key that the service signs with")
+    public_key_file: Path = Field(Path(), description="PEM file of the public keys that the service trusts")

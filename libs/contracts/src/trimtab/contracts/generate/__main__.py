@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from trimtab.contracts.generate import compat, docs, models, python
-from trimtab.contracts.generate.cards import cards
+from trimtab.contracts.generate.cards import cards, settings_page
 from trimtab.contracts.generate.source import Sources, read
 from trimtab.contracts.generate.validate import problems
 
@@ -31,6 +31,7 @@ def outputs(root: Path, sources: Sources) -> Mapping[Path, str]:
         **{root / PACKAGE / f"{name}.py": text for name, text in modules.items()},
         **{root / path: text for path, text in pages.items()},
         **cards(root, sources),
+        root / "docs/settings.md": settings_page(sorted({stage.service for stage in sources.stages.values()})),
     }
 
 

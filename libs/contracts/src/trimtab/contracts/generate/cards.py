@@ -1,7 +1,7 @@
 """A service's card: which topics it reads and writes, and its settings, between the markers of its README."""
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -60,16 +60,41 @@ def settings_card(settings: type[BaseModel]) -> str:
     return table(["setting", "default", "what it does"], rows)
 
 
-def _rows(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
+def _rows(prefix: str, model: type[BaseModel], group: str = "") -> Iterator[tuple[str, str, str]]:
+    """(name, default, words) of each setting; one that says nothing of itself has its group's words."""
     for name, field in model.model_fields.items():
-        inner = field.annotation
+        inner, words = field.annotation, field.description or group
         if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _rows(f"{prefix}{name.upper()}__", inner)
+            yield from _rows(f"{prefix}{name.upper()}__", inner, words)
         else:
-            yield f"{prefix}{name.upper()}", _default(field), field.description or ""
+            yield f"{prefix}{name.upper()}", _default(field), words
 
 
 def _default(field: FieldInfo) -> str:
-    if field.default in (PydanticUndefined, None):
+    if field.default in (PydanticUndefined, None, Path()):
         return ""
     return str(field.default)
+
+
+_PAGE = """# Settings
+
+Made from the services' own settings by `make gen`. All are environment variables; none needs to be set for
+`trimtab up`, which gives each service what it needs."""
+
+
+def settings_page(services: Sequence[str]) -> str:
+    """docs/settings.md: every setting, and which services know it."""
+    known: dict[tuple[str, str, str], list[str]] = {}
+    for service in services:
+        for row in _rows("TRIMTAB_", _settings(service)):
+            known.setdefault(row, []).append(service)
+    rows = [
+        [
+            f"`{name}`",
+            f"`{default}`" if default else "",
+            "all" if len(users) == len(services) else ", ".join(users),
+            text,
+        ]
+        for (name, default, text), users in known.items()
+    ]
+    return "\n\n".join([_PAGE, table(["setting", "default", "of", "what it does"], rows)]) + "\n"

@@ -47,7 +47,7 @@ def read(folder: Path) -> Sources:
 
 def load_yaml(path: Path) -> Any:
     """A YAML file as plain data."""
-    return yaml.safe_load(path.read_text())
+    return yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
 
 
 def load_json(path: Path) -> Any:
