@@ -39,7 +39,7 @@ _STOP_S = 5.0
 
 
 async def stop(consumer: Any) -> None:
-    """Stop one of aiokafka's consumers, in bounded time: it waits for a join under way, which may never end.
+    """Stop one of aiokafka's consumers in bounded time: it waits for a join under way, which may never end.
 
     One turn of the loop first: its stop cancels tasks and lets a cancellation through if one of them never ran.
     """

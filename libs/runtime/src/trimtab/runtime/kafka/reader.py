@@ -1,6 +1,5 @@
 """Reading partitions in no group."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import aiokafka.errors as kafka_errors
@@ -9,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from trimtab.runtime.bus import Part
 from trimtab.runtime.errors import PositionOutOfRangeError
 from trimtab.runtime.kafka.connection import Connection
-from trimtab.runtime.kafka.consumer import FETCH
+from trimtab.runtime.kafka.consumer import FETCH, stop
 from trimtab.runtime.records import Read
 
 
@@ -22,7 +21,11 @@ class KafkaReader:
 
     async def start(self) -> None:
         """Connect and stand at the starts. No await between assigning and seeking: nothing may be fetched before."""
-        await self._consumer.start()
+        try:
+            await self._consumer.start()
+        except BaseException:
+            await stop(self._consumer)
+            raise
         self._consumer.assign(list(self._starts))
         for part, offset in self._starts.items():
             self._consumer.seek(part, offset)
@@ -42,6 +45,5 @@ class KafkaReader:
         return {Part(*part): assignment.state_value(part).position for part in self._starts}
 
     async def close(self) -> None:
-        """Disconnect. aiokafka's stop cancels a task and lets the cancellation through if that one never ran."""
-        await asyncio.sleep(0)
-        await self._consumer.stop()
+        """Disconnect."""
+        await stop(self._consumer)
