@@ -344,7 +344,7 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                            cleanup='delete',
                            retention_ms=-1,
                            marks=True,
-                           writers=('ingest.accept', 'ingest.dedupe'),
+                           writers=('ingest.accept', 'ingest.dedupe', 'users'),
                            readers=('monitor.route', 'cli.rejected')),
  'retrain_asked': TopicTemplate(name='retrain_asked',
                                 topic='retrain.asked',
