@@ -25,7 +25,7 @@ from trimtab.cli.jars.lock import load
 from trimtab.cli.processes import end
 from trimtab.cli.settings import ClusterSettings
 
-READY_S = 90.0
+READY_S = 180.0
 DOWN_S = 60.0
 CRASHES = 3
 """A service that ended so often before the cluster was ready will not come up by waiting."""
