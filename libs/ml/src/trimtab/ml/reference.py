@@ -65,13 +65,27 @@ def build(trained: Dataset, holdout: Scored, metric: Metric, season_ms: int) -> 
     A categorical feature has no mean of its own: what it was trained on is listed, missing and unseen are watched.
     """
     rows = holdout.rows
-    known = [_values(column) for column in trained.categories.T]
-    columns = [*_of_scores(holdout, metric), *_of_features(rows, known)]
+    known = known_values(trained)
+    columns = signals(holdout, metric, known)
     look_ms = look(rows.at_ms, [c.values for c in columns if c.kind in ("score", "estimate", "loss")], season_ms)
     from_ms = int(rows.at_ms[0]) // look_ms * look_ms if len(rows) else 0
     which = ((rows.at_ms - from_ms) // look_ms).astype(np.int64)
-    signals = {column.name: _signal(column, which) for column in columns}
-    return Reference(look_ms, season_ms, from_ms, _with_ranges(signals, trained, known))
+    found = {column.name: _signal(column, which) for column in columns}
+    return Reference(look_ms, season_ms, from_ms, _with_ranges(found, trained, known))
+
+
+Known = Sequence[frozenset[str] | None]
+"""The values of each categorical feature; None where there are too many to list."""
+
+
+def known_values(trained: Dataset) -> Known:
+    """What a model that is fitted on these rows knows of each categorical feature."""
+    return [_values(column) for column in trained.categories.T]
+
+
+def signals(scored: Scored, metric: Metric, known: Known) -> list[Column]:
+    """All that is watched of scored rows, row by row."""
+    return [*_of_scores(scored, metric), *_of_features(scored.rows, known)]
 
 
 def _of_scores(holdout: Scored, metric: Metric) -> list[Column]:
@@ -83,7 +97,7 @@ def _of_scores(holdout: Scored, metric: Metric) -> list[Column]:
     return found if np.isnan(expected).all() else [*found, Column("estimate", "estimate", expected)]
 
 
-def _of_features(rows: Dataset, known: Sequence[frozenset[str] | None]) -> list[Column]:
+def _of_features(rows: Dataset, known: Known) -> list[Column]:
     """Means of numbers, shares of missing values, shares of values that were not trained on."""
     found = list[Column]()
     for name, column in zip(rows.number_names, rows.numbers.T, strict=True):
@@ -115,9 +129,9 @@ def _signal(column: Column, which: Ints) -> ReferenceSignal:
 
 
 def _with_ranges(
-    signals: Mapping[str, ReferenceSignal], trained: Dataset, known: Sequence[frozenset[str] | None]
+    before_ranges: Mapping[str, ReferenceSignal], trained: Dataset, known: Known
 ) -> Mapping[str, ReferenceSignal]:
-    found = dict(signals)
+    found = dict(before_ranges)
     for name, column in zip(trained.number_names, trained.numbers.T, strict=True):
         finite = column[np.isfinite(column)]
         low, high = (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
