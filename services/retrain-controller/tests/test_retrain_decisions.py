@@ -26,6 +26,7 @@ from trimtab.contracts.control import (
 )
 from trimtab.retrain_controller.core import Event, State, decide
 from trimtab.testing.declarations import declared, offers
+from trimtab.testing.models import difference, measured
 
 DAY_MS = 86_400_000
 LOOP = "offers"
@@ -43,23 +44,13 @@ def day(day: float) -> TimeAdvanced:
 
 
 def rows(day: float, rows: int, positives: int | None = 5000, *paired: PairedDifference) -> PerformanceMeasured:
-    return PerformanceMeasured(
-        loop=LOOP,
-        at_ms=at(day),
-        from_ms=0,
-        matured_rows=rows,
-        matured_positives=positives,
-        outcomes=1,
-        models=[],
-        paired=paired,
-    )
+    event = measured(at(day), *paired, rows=rows)
+    return event.model_copy(update={"matured_positives": positives})
 
 
 def gain(version: int, other: int, gain: float, low: float) -> PairedDifference:
-    """By how much `version` is better: losses, so its own difference is negative."""
-    return PairedDifference(
-        version=version, other=other, rows=100, blocks=7, difference=-gain, low=-gain - (gain - low), high=-low
-    )
+    """By how much `version` is better, and at least: losses, so its own difference is negative."""
+    return difference(version, other, low - 2 * gain, -low)
 
 
 def drift(day: float, version: int, kind: Any = "loss", name: str = "d") -> DriftDetected:
