@@ -1,6 +1,6 @@
 """The stage that predicts: asks in, one prediction a key out, with everything that went into it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,7 @@ from trimtab.contracts import envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.model import Loop
 from trimtab.predictor.core import Ask, Assemble, Deployments, Scored, Writer, score
+from trimtab.predictor.encoding import Encoder
 from trimtab.runtime.records import Headers, Out, Read
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
 from trimtab.runtime.table import Table, TableSpec
@@ -39,7 +40,7 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
     loop = predicting.loop
     asks = topics.events(loop.name, loop.predict.on)
     writers = {topics.group("ingest", "dedupe", loop.name): loop.partitions}
-    codec, decode = AvroCodec(predicting.writer.schema), AvroCodec(loop.asks.schema).decode
+    encoder, decode = Encoder(predicting.writer), AvroCodec(loop.asks.schema).decode
 
     def step(_partition: int, tables: Tables, batch: Batch) -> Result:
         asked = tables[ASKED.name]
@@ -49,12 +50,10 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         repeats -= len(out) + len(fresh)
         scored: list[Scored] = []
         if fresh:
-            at = [at_ms for _, at_ms in fresh]
-            made, scored = predict(
-                predicting, [decode(record.value or b"") for record, _ in fresh], at, batch.progress_ms
-            )
+            asked_at = Asked([decode(record.value or b"") for record, _ in fresh], [at_ms for _, at_ms in fresh])
+            made, scored = predict(predicting, encoder, asked_at, batch.progress_ms)
             out += [
-                Out(topics.predictions(loop.name), record.key, codec.encode(value), headers(predicting, record, at_ms))
+                Out(topics.predictions(loop.name), record.key, value, headers(predicting, record, at_ms))
                 for (record, at_ms), value in zip(fresh, made, strict=True)
             ]
         forget(asked, batch.progress_ms - loop.asks.dedupe_ms)
@@ -98,15 +97,23 @@ def first_asked(asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[t
     return fresh
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Asks and their event times."""
+
+    asks: Sequence[Ask]
+    at_ms: Sequence[int]
+
+
 def predict(
-    predicting: Predicting, asks: Sequence[Ask], at_ms: Sequence[int], progress_ms: int
-) -> tuple[Sequence[Mapping[str, object]], list[Scored]]:
-    """Values of predictions for asks from the stream, and how they were scored."""
-    times = np.array(at_ms, dtype=np.int64)
-    vectors = predicting.assemble(asks, times)
+    predicting: Predicting, encoder: Encoder, asked: Asked, progress_ms: int
+) -> tuple[Sequence[bytes], list[Scored]]:
+    """Encoded predictions for asks from the stream, and how they were scored."""
+    times = np.array(asked.at_ms, dtype=np.int64)
+    vectors = predicting.assemble(asked.asks, times)
     scored = score(predicting.deployments(), times, vectors)
     as_of = np.minimum(times, max(progress_ms, 0)).tolist()
-    return list(predicting.writer.values(asks, at_ms, as_of, vectors, scored)), scored
+    return encoder.encode(asked.asks, asked.at_ms, as_of, vectors, scored), scored
 
 
 def headers(predicting: Predicting, record: Read, at_ms: int) -> Headers:
