@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from trimtab.trainer.adapters.fitting import Fitting
-from trimtab.trainer.adapters.work import Order
+from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.errors import ChildEndedError
 
 ORDER = Order(declared={}, request_id="r1", cause_kind="first", at_ms=0, champion=None, first=None)

@@ -18,7 +18,8 @@ from trimtab.testing.declarations import declared, offers
 from trimtab.testing.history import write_history
 from trimtab.trainer.adapters.again import again
 from trimtab.trainer.adapters.columns import from_table, table
-from trimtab.trainer.adapters.work import Order, Workshop, fulfil, gather
+from trimtab.trainer.adapters.orders import Order
+from trimtab.trainer.adapters.work import Workshop, fulfil, gather
 from trimtab.trainer.errors import TooFewMaturedRowsError
 
 DAY = 86_400_000

@@ -11,7 +11,7 @@ from trimtab.runtime.host import Service
 from trimtab.runtime.stage import Effect
 from trimtab.store.signing import Signer
 from trimtab.trainer.adapters.fitting import Fitting
-from trimtab.trainer.adapters.work import Order
+from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.settings import Settings, child_environment
 from trimtab.trainer.stages import compared_with, stage
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from trimtab.trainer.adapters.work import Order
+from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.errors import ChildEndedError
 
 CHILD = "trimtab.trainer.adapters.child"

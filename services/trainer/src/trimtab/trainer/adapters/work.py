@@ -22,23 +22,8 @@ from trimtab.runtime.bus import Bus
 from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Cache, Cached
 from trimtab.trainer.adapters.columns import Frame, columns, outcome_frame, prediction_frame, table
+from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.core import Job, Known, Trained, matured, train
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A request as it is handed to the fitting process. `declared`: the value of loop.declared.
-
-    `champion`, `first`: {version, format, digest, features_digest, until_ms, recipe} of the models to compare with.
-    """
-
-    declared: Mapping[str, Any]
-    request_id: str
-    cause_kind: str
-    at_ms: int
-    champion: Mapping[str, Any] | None
-    first: Mapping[str, Any] | None
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
