@@ -167,12 +167,15 @@ def _print(console: Console, name: str, value: Any, depth: int = 0) -> None:
     """A value under its name; what is inside it is indented."""
     space = "  " * depth
     if isinstance(value, dict) and value:
-        console.print(f"{space}{name}")
+        console.print(f"{space}{name}", soft_wrap=True)
         for inner, one in value.items():
             _print(console, inner, one, depth + 1)
     elif isinstance(value, list) and value and isinstance(value[0], dict):
-        console.print(f"{space}{name}")
+        console.print(f"{space}{name}", soft_wrap=True)
         for one in value:
-            console.print(f"{space}  - " + ", ".join(f"{key} {item}" for key, item in one.items() if item is not None))
+            console.print(
+                f"{space}  - " + ", ".join(f"{key} {item}" for key, item in one.items() if item is not None),
+                soft_wrap=True,
+            )
     else:
-        console.print(f"{space}{name}  {'none' if value in (None, [], {}) else value}")
+        console.print(f"{space}{name}  {'none' if value in (None, [], {}) else value}", soft_wrap=True)
