@@ -107,7 +107,7 @@ class Cluster:
         for tables in self.tables.values():
             for name, table in list(tables.items()):
                 fresh: Table[Any, Any] = Table(table.spec)
-                for key, value in table.items():
+                for key, value in reversed(list(table.items())):  # a changelog keeps no order of keys
                     fresh.load(table.spec.encode_key(key), table.spec.encode(value))
                 tables[name] = fresh
         self.watch = Watch(plan_of(self.loop))

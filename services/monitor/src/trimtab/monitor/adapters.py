@@ -48,10 +48,12 @@ class ModelsView:
         except ContractError as error:
             log.error("trained model unreadable", loop=self._plan.loop, error=str(error))
             return
-        reference = reference_of(self._plan, trained)
-        for digest in {trained.model.digest, trained.model.skops_digest, trained.model.onnx_digest} - {None}:
-            self._references[str(digest)] = reference
-            self._watch.add(str(digest), reference)
+        self.learn(trained.model.digest, reference_of(self._plan, trained))
+
+    def learn(self, digest: str, reference: Reference) -> None:
+        """Know one more model, and tell the watch."""
+        self._references[digest] = reference
+        self._watch.add(digest, reference)
 
 
 class QualityView:

@@ -125,10 +125,9 @@ def _fold(
     ledger.open.remove((start,))
     tip = ledger.tips.get((start,))
     ledger.tips.remove((start,))
-    name_of = {number: name for name, number in ledger.names.items()}
-    label = np.array([tallying.of_label(name_of[n]) for n in range(len(name_of))])
-    labels = rows.take(label[rows.signal]) if len(rows) else rows
-    shown = rows.take(~label[rows.signal]) if len(rows) else rows
+    name_of = ledger.name_of()
+    label = np.array([tallying.of_label(name) for name in name_of.values()], np.bool_)[rows.signal]
+    labels, shown = rows.take(label), rows.take(~label)
     clock = tallying.fold(plan, ledger, clock, labels, end_ms)
     holding.count(ledger, plan, shown)
     clock = holding.close(plan, ledger, clock, end_ms)

@@ -151,11 +151,11 @@ def _look_of(reference: Reference, at_ms: int) -> int:
 def _gather(ledger: Ledger, clock: Clock, reference: Reference, reign: Reign, hour: Hour) -> None:
     """Add the champion's rows to their looks, from its first whole look on, but to none that is closed."""
     first_ms = _look_of(reference, reign.start_ms - 1) + reference.detector.look_ms
-    watched = {signal.name for signal in reference.detector.signals} | {names.ROWS}
+    named = {signal.name for signal in reference.detector.signals} | {names.ROWS}
+    watched = np.array([name in named for name in hour.name_of.values()], np.bool_)
     for family, rows in ((SHOWN, hour.shown), (LABELLED, hour.labels)):
-        signals = np.array([n for n, name in hour.name_of.items() if name in watched], np.int64)
         oldest_ms = first_ms if family == SHOWN else max(first_ms, _look_of(reference, clock.labelled_ms))
-        mine = (rows.version == reign.version) & (rows.asked_ms >= oldest_ms) & np.isin(rows.signal, signals)
+        mine = (rows.version == reign.version) & (rows.asked_ms >= oldest_ms) & watched[rows.signal]
         _put(ledger, reference, family, rows.take(mine))
 
 

@@ -10,6 +10,7 @@ from trimtab.monitor.core import names
 from trimtab.monitor.core.ledger import Clock, Closed, Held, Ledger
 from trimtab.monitor.core.performance import Tallies
 from trimtab.monitor.core.plan import Plan
+from trimtab.monitor.core.predictions import NO_MODEL
 from trimtab.monitor.core.quality import KEPT_BUCKETS, Change, Counts, Hold, Standing, Subject, judge
 from trimtab.monitor.core.rows import Rows
 from trimtab.monitor.core.silence import HOUR_MS, Arrived, Closing, Expectation, advance, floor, opened, seen_share
@@ -22,9 +23,10 @@ _SIGNAL = {"missing": names.missing, "unseen_category": names.unseen, "out_of_ra
 
 def count(ledger: Ledger, plan: Plan, rows: Rows) -> None:
     """Remember how many events arrived in each fine bucket, for those whose source may fall silent."""
+    of_events = rows.take(rows.version == NO_MODEL)
     for event in plan.expected:
         number = ledger.number(names.arrived(event))
-        arrived = rows.take(rows.signal == number)
+        arrived = of_events.take(of_events.signal == number)
         for start, n in zip(arrived.asked_ms.tolist(), arrived.count.tolist(), strict=True):
             ledger.arrivals.put((number, start), (ledger.arrivals.get((number, start)) or 0) + n)
 

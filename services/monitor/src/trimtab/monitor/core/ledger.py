@@ -170,6 +170,10 @@ class Ledger:
             self.names.put(name, known)
         return known
 
+    def name_of(self) -> dict[int, str]:
+        """The names of all signals by their number, in the order of the numbers."""
+        return dict(sorted((number, name) for name, number in self.names.items()))
+
     def see(self, deployment: Deployment) -> None:
         """Remember a deployment from its earliest prediction on."""
         before = self.deployments.get((deployment.sequence,))

@@ -38,7 +38,7 @@ def measure(
     through_ms = end_ms if clock.closing is None else clock.closing.through_ms
     last_ms = through_ms - plan.horizon_ms - plan.block_ms
     blocks = [rows for (b,), rows in sorted(ledger.tallies.items()) if floor(from_ms, plan.block_ms) <= b <= last_ms]
-    name_of = {number: name for name, number in ledger.names.items()}
+    name_of = ledger.name_of()
     _forget(ledger, end_ms - plan.window_ms - plan.horizon_ms - 2 * plan.block_ms)
     event = PerformanceMeasured(
         loop=plan.loop,

@@ -60,6 +60,9 @@ class Rows:
         """The rows of each bucket of `seen_ms`; they must be in the order of the keys."""
         if not len(self):
             return
+        if self.seen_ms[0] == self.seen_ms[-1]:
+            yield int(self.seen_ms[0]), self
+            return
         starts = np.flatnonzero(np.diff(self.seen_ms, prepend=self.seen_ms[0] - 1))
         ends = np.append(starts[1:], len(self))
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):

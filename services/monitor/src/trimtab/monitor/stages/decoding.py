@@ -7,22 +7,20 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.contracts import envelope
 from trimtab.contracts.codec import HEADER_BYTES, MARKER, Reader, Schema, fingerprint
 from trimtab.contracts.columnar import NO_LONG, ColumnReader, Columns, Items
 from trimtab.contracts.data import SCHEMAS
-from trimtab.contracts.errors import BadSchemaError, UnknownFingerprintError
+from trimtab.contracts.errors import UnknownFingerprintError
 from trimtab.contracts.prediction import field_name, prediction_schema
 from trimtab.loops.columns import event_columns
-from trimtab.loops.keys import key_text, key_texts
+from trimtab.loops.keys import key_text
 from trimtab.loops.labels import LabelWindow
 from trimtab.loops.model import Loop
-from trimtab.loops.rows import EventRows
+from trimtab.loops.rows import EventReader, EventRows
 from trimtab.loops.vectors import names_of
 from trimtab.monitor.core.predictions import NO_MODEL, Floats, Ints, Predictions, Shadows
 from trimtab.runtime.records import Read
 
-Row = Mapping[str, Any]
 _OF_PREDICTION = (
     *("key", "by", "at_ms", "origin", "features", "score", "probabilities"),
     *("version", "model_digest", "deployment", "shadows"),
@@ -37,6 +35,11 @@ class Schemas(Protocol):
         ...
 
 
+def keyed_alike(loop: Loop) -> bool:
+    """Whether label.by is the prediction's key, so that a prediction and its label have one key."""
+    return list(loop.label.by) == [loop.predict.key]
+
+
 class PredictionReader:
     """Decodes a loop's predictions, those of earlier declarations too: a feature they lack is missing."""
 
@@ -45,15 +48,15 @@ class PredictionReader:
         self._numbers = [field_name(name) for name in vector.numbers]
         self._categories = [field_name(name) for name in vector.categories]
         schema = prediction_schema(loop.name, loop.features.names, categorical=vector.categories, aged=vector.aged)
-        self._multiclass = loop.task == "multiclass"
-        self._schemas = schemas
-        self._readers = {fingerprint(schema): ColumnReader(schema, _OF_PREDICTION)}
+        self._multiclass, self._schemas = loop.task == "multiclass", schemas
+        self._wanted = [name for name in _OF_PREDICTION if name != "by" or not keyed_alike(loop)]
+        self._readers = {fingerprint(schema): ColumnReader(schema, self._wanted)}
 
     def read(self, records: Sequence[Read]) -> Sequence[Predictions]:
         """The predictions, a part for each schema they were written with. Raises UnknownFingerprintError."""
         by_mark = dict[bytes, list[Read]]()
         for record in records:
-            by_mark.setdefault((record.value or b"")[len(MARKER) : HEADER_BYTES], []).append(record)
+            by_mark.setdefault(_mark(record.value or b""), []).append(record)
         return [self._part(self._reader(mark), part) for mark, part in by_mark.items()]
 
     def _reader(self, mark: bytes) -> ColumnReader:
@@ -62,16 +65,16 @@ class PredictionReader:
             schema = self._schemas.get(mark)
             if schema is None:
                 raise UnknownFingerprintError(mark)
-            known = self._readers[mark] = ColumnReader(schema, _OF_PREDICTION)
+            known = self._readers[mark] = ColumnReader(schema, self._wanted)
         return known
 
     def _part(self, reader: ColumnReader, records: Sequence[Read]) -> Predictions:
         columns = reader.read([record.value or b"" for record in records])
         n = len(records)
-        features = columns["features"]
+        features, key = columns["features"], columns["key"].tolist()
         return Predictions(
-            key=columns["key"].tolist(),
-            by=_by(columns["by"], n),
+            key=key,
+            by=_by(columns["by"], n) if "by" in columns else key,
             at_ms=columns["at_ms"],
             offset=np.fromiter((record.offset for record in records), np.int64, n),
             version=np.where(columns["version"] == NO_LONG, NO_MODEL, columns["version"]),
@@ -157,70 +160,46 @@ class LabelReader:
         self.window = LabelWindow(loop.label, event_columns(event), loop.task)
         self._by = tuple(loop.label.by)
         needed = {name for argument in self.window.plan.arguments for name in argument.row.columns}
+        self._mark, self._events = fingerprint(event.schema), EventReader(event, (*self._by, *sorted(needed)))
         self._rows = EventRows(event, needed)
-        self._wanted = needed | set(self._by)
         self._schemas = schemas
-        self._readers: dict[bytes, ColumnReader | Reader] = {}
-        self._add(event.schema)
+        self._others = {self._mark: Reader({self._mark: event.schema})}
 
-    def read(self, records: Sequence[Read], ids: Sequence[int]) -> LabelRows:
-        """The label events among the records. Raises UnknownFingerprintError."""
-        rows: list[Row] = [{}] * len(records)
-        by_mark = dict[bytes, list[int]]()
-        for place, record in enumerate(records):
-            by_mark.setdefault((record.value or b"")[len(MARKER) : HEADER_BYTES], []).append(place)
-        for mark, places in by_mark.items():
-            for place, row in zip(places, self._decoded(mark, [records[p] for p in places]), strict=True):
-                rows[place] = row
-        keys = key_texts(rows, self._by)
+    def read(self, records: Sequence[Read], at_ms: Ints, ids: Sequence[int]) -> LabelRows:
+        """The label events among the records, of these times and ids. Raises UnknownFingerprintError."""
+        values = [record.value or b"" for record in records]
+        if all(_mark(value) == self._mark for value in values):
+            found = self._events.read(values)
+            fields, frame = found.values, found.frame
+        else:
+            rows = [self._other(_mark(value)).decode(value) for value in values]
+            fields, frame = {name: [row.get(name) for row in rows] for name in self._by}, self._rows.frame(rows)
+        keys = [key_text(one) for one in zip(*(fields[name] for name in self._by), strict=True)]
         kept = [place for place, key in enumerate(keys) if key is not None]
-        numbers, texts = self.window.arguments(self._rows.frame([rows[place] for place in kept]))
+        numbers, texts = self.window.arguments(frame[kept])
         return LabelRows(
             by=[keys[place] or "" for place in kept],
-            at_ms=np.fromiter((envelope.event_time_ms(records[p].headers) for p in kept), np.int64, len(kept)),
+            at_ms=at_ms[kept],
             id=np.fromiter((ids[p] for p in kept), np.int64, len(kept)),
             numbers=numbers,
             texts=texts,
             records=[records[place] for place in kept],
         )
 
-    def _add(self, schema: Schema) -> ColumnReader | Reader:
-        """A reader in columns where the schema has columns, else one value by value."""
-        mark = fingerprint(schema)
-        names = {field["name"] for field in schema["fields"]}
-        try:
-            self._readers[mark] = ColumnReader(schema, self._wanted & names)
-        except BadSchemaError:
-            self._readers[mark] = Reader({mark: schema})
-        return self._readers[mark]
-
-    def _decoded(self, mark: bytes, records: Sequence[Read]) -> Sequence[Row]:
-        reader = self._readers.get(mark)
-        if reader is None:
+    def _other(self, mark: bytes) -> Reader:
+        """A reader of what was declared before (or, beside it, of what is declared now)."""
+        known = self._others.get(mark)
+        if known is None:
             schema = self._schemas.get(mark)
             if schema is None:
                 raise UnknownFingerprintError(mark)
-            reader = self._add(schema)
-        values = [record.value or b"" for record in records]
-        if isinstance(reader, Reader):
-            return [reader.decode(value) for value in values]
-        return _rows(reader.read(values), len(values))
+            known = self._others[mark] = Reader({mark: schema})
+        return known
 
 
-def _rows(columns: Mapping[str, Any], n: int) -> Sequence[Row]:
-    """Columns of scalars as rows, nulls as None."""
-    plain = {name: _plain(column) for name, column in columns.items() if isinstance(column, np.ndarray)}
-    names = list(plain)
-    return [dict(zip(names, row, strict=True)) for row in zip(*plain.values(), strict=True)] if names else [{}] * n
-
-
-def _plain(column: NDArray[Any]) -> list[Any]:
-    values: list[Any] = column.tolist()
-    if column.dtype == np.int64 and NO_LONG in values:
-        return [None if value == NO_LONG else value for value in values]
-    if column.dtype == np.float64:
-        return [None if value != value else value for value in values]
-    return values
+def _mark(value: bytes) -> bytes:
+    """The fingerprint of the schema that a value was written with."""
+    return value[len(MARKER) : HEADER_BYTES]
 
 
 _REJECTED = ColumnReader(SCHEMAS["rejected"], ("event", "rule", "event_time_ms"))

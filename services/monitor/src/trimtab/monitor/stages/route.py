@@ -15,7 +15,14 @@ from trimtab.monitor.core.plan import plan_of
 from trimtab.monitor.core.predictions import Ints, Predictions, deployments
 from trimtab.monitor.core.routing import Arrivals
 from trimtab.monitor.stages import encoding
-from trimtab.monitor.stages.decoding import LabelReader, LabelRows, PredictionReader, Schemas, rejected
+from trimtab.monitor.stages.decoding import (
+    LabelReader,
+    LabelRows,
+    PredictionReader,
+    Schemas,
+    keyed_alike,
+    rejected,
+)
 from trimtab.monitor.stages.encoding import Routed, Shared, Writing
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Read, Record
@@ -87,7 +94,7 @@ class Route:
     def __init__(self, loop: Loop, models: Models, schemas: Schemas) -> None:
         self._loop, self._plan, self._models = loop, plan_of(loop), models
         self._predictions, self._labels = PredictionReader(loop, schemas), LabelReader(loop, schemas)
-        self._keyed_alike = list(loop.label.by) == [loop.predict.key]
+        self._keyed_alike = keyed_alike(loop)
         self._topic_of = {event: topics.events(loop.name, event) for event in counted_events(loop)}
         self._group = topics.group(SERVICE, VERB, loop.name)
 
@@ -122,8 +129,7 @@ class Route:
             late = part.of_versions(unknown) if unknown else np.empty(0, np.int64)
             for row in late.tolist():
                 _wait(waiting, part, row, value_of[int(part.offset[row])] or b"")
-            ready = np.setdiff1d(np.arange(len(part)), late)
-            found += [part if not len(late) else part.take(ready)]
+            found.append(part if not len(late) else part.take(np.delete(np.arange(len(part)), late)))
         return [part for part in found if len(part)]
 
     def _times(self, records: Records) -> Mapping[str, Ints]:
@@ -142,8 +148,10 @@ class Route:
         return [encoding.signals(writing, named, seen, tip)]
 
     def _joinables(self, writing: Writing, partition: int, arrivals: Arrivals, records: Records) -> Sequence[Out]:
-        label_records = records.get(self._topic_of[self._loop.label.of], ())
-        labels = self._labels.read(label_records, [_digest(r) for r in label_records]) if label_records else None
+        label_of = self._loop.label.of
+        label_records = records.get(self._topic_of[label_of], ())
+        ids = [_digest(record) for record in label_records]
+        labels = self._labels.read(label_records, arrivals.events[label_of], ids) if label_records else None
         shared = Shared(
             predicted_in=partition,
             keyed_alike=self._keyed_alike,
@@ -155,7 +163,7 @@ class Route:
         labels_in = np.empty(0, np.int64) if labels is None else _label_places(labels, self._loop.partitions)
         outs = list[Out]()
         for place in range(self._loop.partitions):
-            asks = [part.take(np.flatnonzero(at == place)) for part, at in asks_in if (at == place).any()]
+            asks = [_at(part, at, place) for part, at in asks_in if (at == place).any()]
             routed = Routed(asks, labels, np.flatnonzero(labels_in == place))
             if asks or len(routed.rows) or shared.source:
                 outs.append(encoding.joinables(writing, place, routed, shared))
@@ -167,6 +175,12 @@ class Route:
             return np.full(len(part), own, np.int64)
         count = self._loop.partitions
         return np.fromiter((partition_of(by.encode(), count) if by else -1 for by in part.by), np.int64, len(part))
+
+
+def _at(part: Predictions, at: Ints, place: int) -> Predictions:
+    """The asks that go to a partition."""
+    here = np.flatnonzero(at == place)
+    return part if len(here) == len(part) else part.take(here)
 
 
 def _wait(waiting: Table[int, Waiting], part: Predictions, row: int, value: bytes) -> None:
