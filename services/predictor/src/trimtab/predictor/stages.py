@@ -27,12 +27,16 @@ ASKED: TableSpec[bytes, int] = TableSpec(
 
 @dataclass(frozen=True, slots=True)
 class Predicting:
-    """What the step needs of the process around it: how vectors are made, which models are deployed now."""
+    """What the step needs of the process around it: how vectors are made, which models are deployed now.
+
+    `memory`: bytes of the replica of online values, for its metric.
+    """
 
     loop: Loop
     assemble: Assemble
     deployments: Callable[[], Deployments]
     writer: Writer
+    memory: Callable[[], int] = lambda: 0
 
 
 def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
@@ -57,7 +61,8 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
                 for (record, at_ms), value in zip(fresh, made, strict=True)
             ]
         forget(asked, batch.progress_ms - loop.asks.dedupe_ms)
-        return Result(out, measures=measures(loop, scored, len(out), repeats))
+        counts = measures(loop, scored, len(out), repeats)
+        return Result(out, measures=[*counts, *gauges(predicting, batch.progress_ms)])
 
     return Stage(
         group=topics.group(SERVICE, VERB, loop.name),
@@ -147,3 +152,20 @@ def measures(loop: Loop, scored: Sequence[Scored], logged: int, repeats: int) ->
     if repeats:
         made.append(Measure(telemetry.PREDICTOR_ASKS_REPEATED, repeats, {"loop": loop.name}))
     return made
+
+
+def gauges(predicting: Predicting, progress_ms: int) -> Sequence[Measure]:
+    """Which versions score now, and what the replica takes."""
+    name = predicting.loop.name
+    deployment = predicting.deployments().at(progress_ms)
+    arms = (
+        [] if deployment is None else [("champion", deployment.champion), *(("shadow", s) for s in deployment.shadows)]
+    )
+    return [
+        Measure(telemetry.PREDICTOR_ONLINE_MEMORY, predicting.memory(), {"loop": name}),
+        *(
+            Measure(telemetry.PREDICTOR_MODEL_VERSION, model.version, {"loop": name, "arm": arm})
+            for arm, model in arms[:2]
+            if model is not None
+        ),
+    ]

@@ -20,6 +20,7 @@ from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.records import Out
+from trimtab.runtime.schemas import published
 from trimtab.runtime.stage import View
 from trimtab.store.blobs import BlobStore
 from trimtab.store.signing import Verifier
@@ -55,8 +56,9 @@ def build(settings: Settings) -> Service:
         def assemble(asks: Sequence[Ask], at_ms: Ints) -> Vectors:
             return assembler.assemble(asks, at_ms, online.store)
 
+        streamed, asked = writer(loop, assembler.names, "stream"), writer(loop, assembler.names, "http")
         predicting = Predicting(
-            loop, assemble, lambda: deployments.deployments, writer(loop, assembler.names, "stream")
+            loop, assemble, lambda: deployments.deployments, streamed, memory=lambda: online.store.nbytes
         )
         views: list[View] = [online, deployments] if has_lookups(loop) else [deployments]
         backing = Backing(
@@ -65,7 +67,7 @@ def build(settings: Settings) -> Service:
             assemble=assemble,
             deployments=lambda: deployments.deployments,
             progress_ms=lambda: online.newest_ms,
-            writer=writer(loop, assembler.names, "http"),
+            writer=asked,
             log=log,
         )
         one = Served(
@@ -75,7 +77,12 @@ def build(settings: Settings) -> Service:
             refused=lambda: deployments.refused,
             parse=parser(loop, wall_ms),
         )
-        return LoopWork([stage(predicting, views)], started=lambda: served.update({loop.name: one}))
+        stages = [stage(predicting, views)]
+
+        async def publish() -> None:
+            await producer.send(published([streamed.schema], by=stages[0].group, at_ms=wall_ms()))
+
+        return LoopWork(stages, prepare=publish, started=lambda: served.update({loop.name: one}))
 
     return Service(
         name="predictor",
