@@ -39,7 +39,7 @@ def request_id(loop: str, cause: str, at_ms: int) -> str:
     """The same cause at the same time has the same id, whoever decides and however often.
 
     >>> request_id("flights", "drift:7", 0)
-    'flights-b9b15b5a3b4f'
+    'flights-8b25bbbd56a1'
     """
     return f"{loop}-{hashlib.sha256(f'{loop}|{cause}|{at_ms}'.encode()).hexdigest()[:12]}"
 
