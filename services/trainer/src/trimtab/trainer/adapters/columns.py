@@ -9,8 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trimtab.contracts import data
-from trimtab.contracts.codec import AvroCodec
-from trimtab.contracts.errors import UnknownFingerprintError
+from trimtab.contracts.codec import MARKER
+from trimtab.contracts.columnar import NO_LONG, ColumnReader
 from trimtab.contracts.prediction import field_name
 from trimtab.loops.model import Loop
 from trimtab.ml.datasets import Dataset
@@ -18,7 +18,6 @@ from trimtab.runtime.records import Read
 from trimtab.trainer.core.rows import Outcomes
 
 Frame = Callable[[Sequence[Read]], pl.DataFrame]
-PLACE: dict[str, type[pl.DataType]] = {"partition": pl.Int32, "offset": pl.Int64}
 OUTCOME: dict[str, type[pl.DataType]] = {
     "prediction_partition": pl.Int32,
     "prediction_offset": pl.Int64,
@@ -29,6 +28,7 @@ OUTCOME: dict[str, type[pl.DataType]] = {
     "label": pl.Float64,
     "label_class": pl.String,
 }
+_READ = [name for name in OUTCOME if name != "labelled"]
 
 
 def names(loop: Loop) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -40,34 +40,35 @@ def names(loop: Loop) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def prediction_frame(loop: Loop, schema: Mapping[str, Any]) -> Frame:
     """Reads predictions made with the loop's present features; the others teach nothing and are left out."""
-    codec = AvroCodec(schema)
+    reader = ColumnReader(schema, ["key", "at_ms", "version", "score", "features", "features_digest"])
+    head = MARKER + reader.fingerprint
     numbers, categories = names(loop)
-    types: dict[str, type[pl.DataType]] = {
-        "key": pl.String,
-        "at_ms": pl.Int64,
-        "version": pl.Int64,
-        "score": pl.Float64,
-    }
-    types |= dict.fromkeys(map(column, numbers), pl.Float64) | dict.fromkeys(map(column, categories), pl.String)
-    fields = [(column(name), field_name(name)) for name in (*numbers, *categories)]
-
-    def row(record: Read) -> dict[str, Any] | None:
-        try:
-            value = codec.decode(record.value or b"")
-        except UnknownFingerprintError:
-            return None
-        if value["features_digest"] != loop.features.digest:
-            return None
-        features = value["features"]
-        found = {name: features[field] for name, field in fields}
-        kept = {name: value[name] for name in ("key", "at_ms", "version", "score")}
-        return {"partition": record.partition, "offset": record.offset} | kept | found
 
     def frame(records: Sequence[Read]) -> pl.DataFrame:
-        rows = [found for record in records if (found := row(record)) is not None]
-        return pl.DataFrame(rows, schema=PLACE | types, orient="row")
+        known = [record for record in records if record.value is not None and record.value.startswith(head)]
+        found = reader.read([record.value or b"" for record in known])
+        features = found["features"]
+        rows = pl.DataFrame(
+            {
+                **_place(known),
+                "key": pl.Series(found["key"].tolist(), dtype=pl.String),
+                "at_ms": found["at_ms"],
+                "version": pl.Series(found["version"]).replace(NO_LONG, None),
+                "score": pl.Series(found["score"]).fill_nan(None),
+                **{column(name): pl.Series(features[field_name(name)]).fill_nan(None) for name in numbers},
+                **{column(n): pl.Series(features[field_name(n)].tolist(), dtype=pl.String) for n in categories},
+            }
+        )
+        return rows.filter(pl.Series(found["features_digest"].tolist(), dtype=pl.String) == loop.features.digest)
 
     return frame
+
+
+def _place(records: Sequence[Read]) -> dict[str, pl.Series]:
+    return {
+        "partition": pl.Series([record.partition for record in records], dtype=pl.Int32),
+        "offset": pl.Series([record.offset for record in records], dtype=pl.Int64),
+    }
 
 
 def column(feature: str) -> str:
@@ -77,11 +78,11 @@ def column(feature: str) -> str:
 
 def outcome_frame(records: Sequence[Read]) -> pl.DataFrame:
     """Reads outcomes."""
-    codec = data.codec(data.Outcome)
-    rows = [codec.decode(record.value or b"") for record in records]
-    for row in rows:
-        row["labelled"] = row["status"] == "labelled"
-    return pl.DataFrame([{name: row[name] for name in OUTCOME} for row in rows], schema=OUTCOME, orient="row")
+    found = ColumnReader(data.SCHEMAS["outcome"], [*_READ, "status"]).read([record.value or b"" for record in records])
+    labelled = [status == "labelled" for status in found["status"].tolist()]
+    values = {name: found[name].tolist() for name in _READ} | {"labelled": labelled}
+    frame = pl.DataFrame({name: values[name] for name in OUTCOME}, schema=OUTCOME)
+    return frame.with_columns(pl.col("label").fill_nan(None))
 
 
 def columns(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> tuple[Dataset, Outcomes]:
@@ -96,7 +97,7 @@ def columns(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> tu
         revision=joined["revision"].cast(pl.Int64).to_numpy(),
         labelled=joined["labelled"].to_numpy(),
         suspect=joined["suspect"].to_numpy(),
-        labels=texts(joined["label_class"]) if loop.task == "multiclass" else joined["label"].to_numpy(),
+        labels=texts(joined["label_class"]) if loop.task == "multiclass" else floats(joined["label"]),
     )
 
 
