@@ -16,7 +16,7 @@ from trimtab.loops.groups import GroupedEvents, TileGroup, group_of, latest_of
 from trimtab.loops.model import Event, Group, Latest, Window
 from trimtab.loops.online import Finished, OnlineStore, UnknownGroupError
 from trimtab.loops.tile_records import decode, decode_grouped, encode, encode_grouped, encode_key
-from trimtab.loops.tiles import Tile, TileKey, expired, fold
+from trimtab.loops.tiles import Tile, TileKey, fold
 
 AVRO = [
     {"name": "key", "type": ["null", "string"]},
@@ -238,7 +238,8 @@ def test_values_do_not_depend_on_what_was_evicted() -> None:
     tiles = folded(DEEP, payments, [], whole)
     evicted.put(list(tiles.items()))
     at_ms = np.array([400_000], dtype=np.int64)
-    evicted.put([(key, None) for key in tiles if expired(DEEP, key[2], 400_001, 0)])
+    oldest_ms = 400_000 - DEEP.keep_ms
+    evicted.put([(key, None) for key in tiles if (key[2] + 1) * DEEP.tile_ms < oldest_ms])
     assert evicted.rows < whole.rows
     for name in VALUES:
         a, b = (store.finish("g2", ["a"], at_ms).values[name] for store in (whole, evicted))

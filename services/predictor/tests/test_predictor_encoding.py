@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.vectors import Vectors, names_of
-from trimtab.predictor.core import Deployment, Model, Said, Scored, writer
-from trimtab.predictor.encoding import Encoder
+from trimtab.predictor.core import Deployment, Encoder, Model, Said, Scored, writer
 from trimtab.testing.declarations import offers
 
 LOOP = offers(

@@ -15,6 +15,7 @@ from trimtab.loops.online import OnlineStore
 from trimtab.loops.vectors import Assembler, Vectors
 from trimtab.predictor.adapters.asks import parser
 from trimtab.predictor.adapters.door import Backing, Door
+from trimtab.predictor.adapters.online import over_budget
 from trimtab.predictor.api import Served, create_router
 from trimtab.predictor.core import Ask, Deployment, Deployments, Model, writer
 from trimtab.predictor.errors import NotLoggedError
@@ -154,3 +155,11 @@ def test_what_is_deployed_is_told(client: TestClient) -> None:
     assert told["sequence"] == 1
     assert told["champion"] == {"version": 7, "digest": "d" * 64}
     assert told["refused"] == []
+
+
+def test_past_its_budget_of_memory_the_predictor_is_not_ready() -> None:
+    grouped = {"of": "offer", "by": ["place"], "windows": ["1h"], "values": {"n": "count()"}}
+    replicas = {"offers": OnlineStore(tile_groups(offers(features={"groups": {"shop": grouped}})))}
+    assert over_budget(replicas, 1) == []
+    (reason,) = over_budget(replicas, 0)
+    assert "TRIMTAB_ONLINE__MEMORY_BUDGET_MB=0: offers 0." in reason

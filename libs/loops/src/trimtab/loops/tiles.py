@@ -265,11 +265,6 @@ def _split_sets(sets: Sequence[SetRows], cells: Ints, edges: Ints, count: int) -
     return parts
 
 
-def expired(group: TileGroup, tile: int, progress_ms: int, catch_up_ms: int) -> bool:
-    """Whether no ask that may still come reaches back into a tile."""
-    return (tile + 1) * group.tile_ms + group.keep_ms + catch_up_ms < progress_ms
-
-
 def by_digest(groups: Sequence[TileGroup]) -> Mapping[str, TileGroup]:
     """Groups under the digests of their definitions."""
     return {group.digest: group for group in groups}

@@ -1,6 +1,16 @@
 """What the predictor takes from the environment."""
 
-from trimtab.runtime.settings import RuntimeSettings, SigningSettings, StoreSettings
+from pydantic import Field
+
+from trimtab.runtime.settings import Part, RuntimeSettings, SigningSettings, StoreSettings
+
+
+class OnlineSettings(Part):
+    """The replica of online values."""
+
+    memory_budget_mb: int = Field(
+        4_096, gt=0, description="past this the predictor is not ready: give it more, or windows and keys fewer"
+    )
 
 
 class Settings(RuntimeSettings):
@@ -8,3 +18,4 @@ class Settings(RuntimeSettings):
 
     store: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
+    online: OnlineSettings = OnlineSettings()

@@ -8,8 +8,7 @@ import numpy as np
 from trimtab.contracts import envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.model import Loop
-from trimtab.predictor.core import Ask, Assemble, Deployments, Scored, Writer, score
-from trimtab.predictor.encoding import Encoder
+from trimtab.predictor.core import Ask, Assemble, Deployments, Encoder, Scored, Writer, score
 from trimtab.runtime.records import Headers, Out, Read
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
 from trimtab.runtime.table import Table, TableSpec

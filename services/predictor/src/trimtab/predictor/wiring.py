@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from trimtab.contracts.control import LoopDeclared
 from trimtab.loops import declaration
+from trimtab.loops.online import OnlineStore
 from trimtab.loops.partials import Ints
 from trimtab.loops.vectors import Assembler, Vectors
 from trimtab.predictor.adapters.asks import parser
 from trimtab.predictor.adapters.deployments import DeploymentsView
 from trimtab.predictor.adapters.door import Backing, Door
-from trimtab.predictor.adapters.online import OnlineView
+from trimtab.predictor.adapters.online import OnlineView, over_budget
 from trimtab.predictor.api import Served, create_router
 from trimtab.predictor.core import Ask, writer
 from trimtab.predictor.errors import NotLoggedError
@@ -31,6 +32,7 @@ def build(settings: Settings) -> Service:
     blobs, verifier = BlobStore(settings.store.url), Verifier.load(settings.signing.public_key_file)
     producer = IdempotentProducer(settings.kafka.connection())
     served: dict[str, Served] = {}
+    replicas: dict[str, OnlineStore] = {}
 
     async def log(outs: Sequence[Out]) -> None:
         try:
@@ -40,6 +42,10 @@ def build(settings: Settings) -> Service:
 
     def ended(loop: str) -> None:
         served.pop(loop, None)
+        replicas.pop(loop, None)
+
+    def started(loop: str, one: Served, replica: OnlineStore) -> None:
+        served[loop], replicas[loop] = one, replica
 
     def work(declared: LoopDeclared) -> LoopWork:
         loop = declaration.from_declared(
@@ -82,7 +88,7 @@ def build(settings: Settings) -> Service:
         async def publish() -> None:
             await producer.send(published([streamed.schema], by=stages[0].group, at_ms=wall_ms()))
 
-        return LoopWork(stages, prepare=publish, started=lambda: served.update({loop.name: one}))
+        return LoopWork(stages, prepare=publish, started=lambda: started(loop.name, one, online.store))
 
     return Service(
         name="predictor",
@@ -90,4 +96,5 @@ def build(settings: Settings) -> Service:
         ended=ended,
         router=create_router(served),
         resources=[producer],
+        ready=lambda: over_budget(replicas, settings.online.memory_budget_mb),
     )

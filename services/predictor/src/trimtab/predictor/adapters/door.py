@@ -10,8 +10,7 @@ import numpy as np
 from trimtab.contracts import envelope, topics
 from trimtab.loops.model import Loop
 from trimtab.loops.vectors import VectorNames
-from trimtab.predictor.core import Assemble, Deployments, Request, Writer, overridden, score
-from trimtab.predictor.encoding import Encoder
+from trimtab.predictor.core import Assemble, Deployments, Encoder, Request, Writer, overridden, score
 from trimtab.runtime.records import Out
 
 Value = dict[str, Any]

@@ -9,6 +9,8 @@ from trimtab.loops.model import Loop
 from trimtab.loops.online import OnlineStore
 from trimtab.runtime.records import Read
 
+_MB = 1_000_000
+
 
 class OnlineView:
     """All tiles of a loop, from the feature service's topic."""
@@ -28,3 +30,12 @@ class OnlineView:
     def apply(self, records: Sequence[Read]) -> None:
         """Take in new states of tiles; a tombstone ends a tile."""
         self.store.load([(one.key or b"", one.value) for one in records])
+
+
+def over_budget(replicas: Mapping[str, OnlineStore], budget_mb: int) -> list[str]:
+    """Why the predictor is not ready: its replicas take more memory than they may."""
+    sizes = {loop: store.nbytes / _MB for loop, store in replicas.items()}
+    if sum(sizes.values()) <= budget_mb:
+        return []
+    largest = ", ".join(f"{loop} {size:.1f} MB" for loop, size in sorted(sizes.items(), key=lambda one: -one[1]))
+    return [f"online values take more than TRIMTAB_ONLINE__MEMORY_BUDGET_MB={budget_mb}: {largest}"]

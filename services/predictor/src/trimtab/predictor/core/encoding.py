@@ -1,6 +1,6 @@
 """Predictions as Avro, a column at a time: a vector has many fields, and a union's branch costs Avro's own writer most.
 
-The bytes are those that `AvroCodec` makes of the values of `core.Writer`; a test holds the two against each other.
+The bytes are those that `AvroCodec` makes of the values of `predictions.Writer`; a test holds the two against each other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from trimtab.contracts.codec import MARKER, fingerprint
 from trimtab.loops.incoming.encoding import texts, varints
 from trimtab.loops.keys import value_text
 from trimtab.loops.vectors import Vectors, names_of
-from trimtab.predictor.core import Ask, Deployment, Said, Scored, Writer
+from trimtab.predictor.core.predictions import Ask, Deployment, Said, Scored, Writer
 
 _NULL, _VALUE, _END = b"\x00", b"\x02", b"\x00"
 _DOUBLE_BYTES, _LONG_BYTES = 9, 11
