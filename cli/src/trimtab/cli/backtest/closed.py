@@ -4,6 +4,7 @@ Event time advances a slice at a time, no longer than a fit takes, so that whate
 effect after it, as in a replay (docs/adr/0003).
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.cli.backtest.recorded import Recording
+from trimtab.cli.backtest.recorded import Recording, labels_between
 from trimtab.cli.backtest.rows import History
 from trimtab.contracts import times
 from trimtab.contracts.control import (
@@ -270,11 +271,7 @@ def in_rows(said: Sequence[tuple[NDArray[np.intp], int, NDArray[np.float64]]], w
 
 def labels_in(labels: LabelEvents, from_ms: int, until_ms: int) -> LabelEvents:
     """The label events of a slice."""
-    first, last = np.searchsorted(labels.at_ms, [from_ms, until_ms]).tolist()
-    texts = labels.texts[first:last] if labels.texts else ()
-    return LabelEvents(
-        labels.by[first:last], labels.at_ms[first:last], labels.id[first:last], labels.numbers[first:last], texts
-    )
+    return labels_between(labels, bisect_left(labels.at_ms, from_ms), bisect_left(labels.at_ms, until_ms))
 
 
 def models_registered(events: Sequence[Event]) -> int:

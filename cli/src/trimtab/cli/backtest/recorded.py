@@ -1,5 +1,6 @@
 """Recorded events as a loop's history: every vector as it would have been asked for, every label as it became known."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trimtab.cli.backtest.rows import History
-from trimtab.feature.core import Source, gone, parted, sources
+from trimtab.feature.core import Lifetimes, Source, parted, sources
 from trimtab.loops.columns import event_columns
 from trimtab.loops.conform import bodies
 from trimtab.loops.files import Chunk, opened
@@ -25,6 +26,7 @@ from trimtab.ml.datasets import Dataset
 from trimtab.runtime.stage import UNKNOWN_MS
 from trimtab.trainer.core import rows as trainer_rows
 
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 Told = Callable[[int, int], None]
 """Called with (event time reached, events read since the last call)."""
 
@@ -64,6 +66,7 @@ class Replaying:
         self._groups = by_digest(self._assembler.groups)
         self._sources: Mapping[str, Source] = {source.event: source for source in sources(loop)}
         self._tiles: dict[TileKey, Tile] = {}
+        self._lifetimes = Lifetimes(self._groups, loop.catch_up_ms)
         self.window = LabelWindow(loop.label, event_columns(loop.events[loop.label.of]), loop.task)
 
     def parts(self, folder: Path, told: Told = lambda _at, _count: None) -> Iterator[Part]:
@@ -98,11 +101,14 @@ class Replaying:
         for group in source.groups:
             for events in parted(group, read, at_ms, lambda _: 0).values():
                 changed = fold(group, events, self._tiles.get)
-                self._tiles.update(changed)
+                for key, tile in changed:
+                    if key not in self._tiles:
+                        self._lifetimes.add(key)
+                    self._tiles[key] = tile
                 self._store.put(changed)
 
     def _forget(self, reached_ms: int) -> None:
-        old = gone(self._groups, self._tiles.items(), reached_ms, self.loop.catch_up_ms)
+        old = self._lifetimes.gone(reached_ms)
         for key in old:
             del self._tiles[key]
         self._store.put([(key, None) for key in old])
@@ -128,23 +134,44 @@ def key_texts_of(frame: pl.DataFrame, by: Sequence[str]) -> list[str]:
 def recording(loop: Loop, folder: Path, told: Told = lambda _at, _count: None) -> Recording:
     """Everything that a policy is judged on. Labels settle as in the services, given that no source fell silent."""
     replaying = Replaying(loop)
-    join = LabelJoin(replaying.window, keep_ms=min(loop.label.within_ms, 7 * 86_400_000))
+    join = LabelJoin(replaying.window, keep_ms=min(loop.label.within_ms, 7 * DAY_MS))
     parts: list[Part] = []
     outcomes: list[Outcomes] = []
     count, through_ms = 0, UNKNOWN_MS
+    slice_ms = min(max(loop.label.within_ms, HOUR_MS), DAY_MS)
     for part in replaying.parts(folder, told):
-        payload = [number.to_bytes(8, "big") for number in range(count, count + len(part.keys))]
-        asks = Asks(part.keys, part.by, part.at_ms.tolist(), payload)
-        outcomes.append(join.fold(asks, part.labels, through_ms).outcomes)
-        through_ms = part.reached_ms - loop.lateness_ms
-        outcomes.append(join.fold(NO_ASKS, NO_EVENTS, through_ms).outcomes)
         parts.append(part)
+        for asks, labels, until_ms in slices(part, slice_ms, count):
+            outcomes.append(join.fold(asks, labels, through_ms).outcomes)
+            through_ms = until_ms - loop.lateness_ms
+            outcomes.append(join.fold(NO_ASKS, NO_EVENTS, through_ms).outcomes)
         count += len(part.keys)
     return Recording(
         history=History(loop, asked(parts), settled(loop, outcomes)),
         by=[by for part in parts for by in part.by],
         labels=LabelEvents(*(chained(parts, name) for name in ("by", "at_ms", "id", "numbers", "texts"))),
         times={name: np.concatenate([part.times[name] for part in parts]) for name in loop.events},
+    )
+
+
+def slices(part: Part, slice_ms: int, first: int) -> Iterator[tuple[Asks, LabelEvents, int]]:
+    """A part in slices of event time, so that the join can forget as it goes; asks carry their row, from `first` on."""
+    start_ms = min([*part.at_ms[:1].tolist(), *part.labels.at_ms[:1], part.reached_ms])
+    ends = [*range(start_ms + slice_ms, part.reached_ms, slice_ms), part.reached_ms + 1]
+    a = b = 0
+    for end_ms in ends:
+        c, d = int(np.searchsorted(part.at_ms, end_ms)), bisect_left(part.labels.at_ms, end_ms)
+        payload = [number.to_bytes(8, "big") for number in range(first + a, first + c)]
+        asks = Asks(part.keys[a:c], part.by[a:c], part.at_ms[a:c].tolist(), payload)
+        yield asks, labels_between(part.labels, b, d), min(end_ms, part.reached_ms)
+        a, b = c, d
+
+
+def labels_between(labels: LabelEvents, first: int, last: int) -> LabelEvents:
+    """Some of the label events, by position."""
+    texts = labels.texts[first:last] if labels.texts else ()
+    return LabelEvents(
+        labels.by[first:last], labels.at_ms[first:last], labels.id[first:last], labels.numbers[first:last], texts
     )
 
 

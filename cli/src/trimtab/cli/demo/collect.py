@@ -61,7 +61,7 @@ async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Co
         outcomes.append({**row, "labelled": row["status"] == "labelled"})
     rejected = [1 async for _ in records(bootstrap, topics.rejected(loop.name), told)]
     events = {topic: await control_events(bootstrap, topic, loop.name) for topic in CONTROL}
-    schema = {"key": pl.String, **OUTCOME}
+    schema: dict[str, type[pl.DataType]] = {"key": pl.String, **OUTCOME}
     kept = [{name: row[name] for name in schema} for row in outcomes]
     return Collected(predictions, pl.DataFrame(kept, schema=schema, orient="row"), events, len(rejected))
 

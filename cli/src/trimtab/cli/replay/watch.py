@@ -14,18 +14,24 @@ DECIDERS = ("retrain-controller.decide", "registry.fold")
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The control plane as far as it was read.
+    """The control plane as far as it was read, whatever the order in which its topics were read.
 
-    `open`: requests without an end, request id → whether only the deployment is missing. `sequence`: of the newest
+    `requested`, `closed`: ids of retrains that were asked for, and that came to an end. `sequence`: of the newest
     deployment. `last`: newest offset by (topic, partition).
     """
 
-    open: Mapping[str, bool]
+    requested: frozenset[str]
+    closed: frozenset[str]
     sequence: int
     last: Mapping[tuple[str, int], int]
 
+    @property
+    def open(self) -> frozenset[str]:
+        """Retrains under way: until they failed, did not pass, or are deployed."""
+        return self.requested - self.closed
 
-NOTHING = Watched({}, 0, {})
+
+NOTHING = Watched(frozenset(), frozenset(), 0, {})
 
 
 def watched_topics() -> list[str]:
@@ -47,22 +53,14 @@ def fold(state: Watched, records: Iterable[Read], loop: str) -> Watched:
 def _after(state: Watched, event: object) -> Watched:
     match event:
         case RetrainRequested(request_id=request):
-            return replace(state, open={**state.open, request: state.open.get(request, False)})
-        case TrainingFailed(request_id=request):
-            return _closed(state, request)
-        case ModelRegistered(request_id=request, verdict="failed"):
-            return _closed(state, request)
-        case ModelRegistered(request_id=request) if request in state.open:
-            return replace(state, open={**state.open, request: True})
+            return replace(state, requested=state.requested | {request})
+        case TrainingFailed(request_id=request) | ModelRegistered(request_id=request, verdict="failed"):
+            return replace(state, closed=state.closed | {request})
         case DeploymentChanged(request_id=request, sequence=sequence):
-            newer = replace(state, sequence=max(state.sequence, sequence))
-            return newer if request is None else _closed(newer, request)
+            closed = state.closed if request is None else state.closed | {request}
+            return replace(state, closed=closed, sequence=max(state.sequence, sequence))
         case _:
             return state
-
-
-def _closed(state: Watched, request: str) -> Watched:
-    return replace(state, open={name: waits for name, waits in state.open.items() if name != request})
 
 
 def _is_decided(template: TopicTemplate) -> bool:
