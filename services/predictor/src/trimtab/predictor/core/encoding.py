@@ -1,6 +1,6 @@
 """Predictions as Avro, a column at a time: a vector has many fields, and a union's branch costs Avro's own writer most.
 
-The bytes are those that `AvroCodec` makes of the values of `predictions.Writer`; a test holds the two against each other.
+The bytes are those that `AvroCodec` makes of what `Writer.values` gives; a test holds the two against each other.
 """
 
 from collections.abc import Iterable, Sequence
