@@ -126,7 +126,7 @@ async def test_a_long_calm_run_ends_the_row_of_crashes() -> None:
     await world.clock.advance(70.0)
     world.children["ingest"][-1].code = 1
     count = len(world.children["ingest"])
-    await world.clock.advance(0.7)
+    await world.clock.advance(1.0)
     assert len(world.children["ingest"]) == count + 1
 
 
