@@ -25,7 +25,7 @@ from rich.console import Console
 from trimtab.cli.broker import running_broker, user_jars
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import envelope
-from trimtab.runtime.kafka.sender import BETWEEN_S
+from trimtab.runtime.kafka.coordinator import BETWEEN_S
 from trimtab.runtime.options import Options
 from trimtab.runtime.records import Out
 from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables

@@ -8,7 +8,9 @@ from typing import Any
 import aiokafka.errors as kafka_errors
 import numpy as np
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.conn import create_conn
+from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -76,7 +78,7 @@ class SpoiltTransactions(KafkaTransactions):
 
     async def open(self) -> None:
         await super().open()
-        client: Any = self._producer.client if self._producer is not None else None
+        client: Any = self._client
         client.send = self._spoil_send(client.send)
 
 
@@ -160,9 +162,9 @@ async def test_an_end_of_transaction_that_arrives_late_tears_nothing(kafka_lab: 
 async def test_a_network_that_loses_the_requests_of_transactions_loses_no_record(
     kafka_lab: KafkaLab, arrives: bool
 ) -> None:
-    """Every seventh request about a transaction times out, whether it took effect or not."""
+    """Every seventh request of a transaction times out, whether it took effect or not."""
     seeded, lost = np.random.default_rng(3), Counter[str]()
-    kinds = (AddPartitionsToTxnRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
+    kinds = (AddPartitionsToTxnRequest, ProduceRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
 
     def lossy(send: Any) -> Any:
         async def spoilt(node: int, request: Any, **more: Any) -> Any:
@@ -181,6 +183,7 @@ async def test_a_network_that_loses_the_requests_of_transactions_loses_no_record
     async with Running([stage], BadNetwork(kafka_lab, lossy)):
         assert_exactly_once(await outputs(kafka_lab, 1_000), 1_000)
     assert lost["EndTxnRequest"] > 0
+    assert lost["ProduceRequest"] > 0
 
 
 async def test_a_record_that_the_broker_refuses_commits_nothing(kafka_lab: KafkaLab) -> None:
@@ -245,18 +248,20 @@ async def test_a_transaction_of_others_that_hangs_in_a_tables_topic_hides_nothin
         kafka_lab, 1, TableSpec("n", bytes, bytes, lambda count: b"%d" % count, int, kafka_lab.prefix + "tab")
     )
     await kafka_lab.create({kafka_lab.prefix + "tab": 1})
-    await prepare(kafka_lab, stage, 10)
-    hanging = KafkaTransactions(kafka_lab.connection, kafka_lab.prefix + "other-1", kafka_lab.prefix + "g")
-    await hanging.open()
-    producer: Any = hanging._producer
-    await producer.begin_transaction()
-    await producer.send_and_wait(kafka_lab.prefix + "tab", key=b"\x00mark:other-1", partition=0)
-    async with Running([stage], kafka_lab.bus):
+    await prepare(kafka_lab, stage, 0)
+    other, address = kafka_lab.prefix + "other-1", kafka_lab.connection.bootstrap_servers
+    hanging: Any = AIOKafkaProducer(bootstrap_servers=address, transactional_id=other)
+    await hanging.start()
+    async with Running([stage], kafka_lab.bus) as running:
+        await running.until(running.settled)
+        await hanging.begin_transaction()
+        await hanging.send_and_wait(kafka_lab.prefix + "tab", key=b"\x00mark:other-1", partition=0)
+        await kafka_lab.append([Out(kafka_lab.prefix + "in", b"k0", b"%d" % number) for number in range(10)])
         await outputs(kafka_lab, 10)
     await kafka_lab.append([Out(kafka_lab.prefix + "in", b"k0", b"10")])
     async with Running([stage], kafka_lab.bus) as running:
         await running.until(lambda: "restoring" in str(running.workers[0].status()))
         await asyncio.sleep(0.5)
-        await hanging.open()
+        await hanging.abort_transaction()
         assert_exactly_once(await outputs(kafka_lab, 11), 11)
-    await hanging.close()
+    await hanging.stop()

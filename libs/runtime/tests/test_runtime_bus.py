@@ -392,7 +392,7 @@ async def test_a_step_that_crashes_commits_nothing_and_is_run_again(lab: Lab) ->
     async with Running([replace(stage, step=step)], lab.bus) as running:
         assert_counted_once(await all_out(lab, 300), 300)
         tasks = {task.partition: task for task in running.workers[0].status().tasks}
-        assert (tasks[0].restarts, tasks[1].restarts) == (2, 0)
+        assert tasks[0].restarts >= 2 > tasks[1].restarts
 
 
 async def test_an_output_that_was_not_declared_is_refused(lab: Lab) -> None:
