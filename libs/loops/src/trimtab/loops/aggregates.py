@@ -64,12 +64,13 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The result of one call: `finish` over the columns of a partial, or the size of a set."""
+    """The result of one call: `finish` over the columns of a partial (codes if `is_text`), or the size of a set."""
 
     call: AggregateCall
     columns: slice
     finish: Callable[[Columns], Floats] | None = None
     set: int = -1
+    is_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Plan:
 
     def evaluate(self, frame: pl.DataFrame) -> list[pl.Series]:
         """The arguments' values: Float64, for texts String, NULL where there is none."""
-        found = frame.select(argument.row.expr.alias(str(at)) for at, argument in enumerate(self.arguments))
+        found = frame.select_seq(argument.row.expr.alias(str(at)) for at, argument in enumerate(self.arguments))
         kinds = [argument.kind for argument in self.arguments]
         return [_transported(series, kind) for series, kind in zip(found.get_columns(), kinds, strict=True)]
 
@@ -131,7 +132,7 @@ class Plan:
             return {}
         calls = {source.call.sql: source.call for value in computed for source in value.sources}
         frame = pl.DataFrame([_series(sql, results[sql], call.dtype) for sql, call in calls.items()])
-        found = frame.select(value.expression.expr.alias(value.name) for value in computed)
+        found = frame.select_seq(value.expression.expr.alias(value.name) for value in computed)
         return {series.name: plain_values(series) for series in found.get_columns()}
 
 
@@ -160,7 +161,7 @@ def whole_plan(names: Sequence[str], columns: Mapping[str, pl.DataType]) -> Plan
         call = AggregateCall(f"last({name})", "last", False, row, row.dtype)
         expression = AggregateExpression(name, (call,), pl.col(call.sql), row.dtype, plain=True)
         at = slice(bound.columns.start + number, bound.columns.start + number + 1)
-        values.append(Value(name, expression, (Source(call, at, _only),)))
+        values.append(Value(name, expression, (Source(call, at, _only, is_text=row.dtype == pl.String),)))
     bounds = (bound,)
     return Plan(tuple(builder.arguments.values()), bounds, (), tuple(values), tuple(builder.text_columns))
 
@@ -180,7 +181,7 @@ def plain_values(series: pl.Series) -> Floats | Objects:
     """A series as `finish` gives it: texts as objects, all others as float64 with NaN for NULL, times in ms."""
     if series.dtype == pl.String:
         return np.array(series.to_list(), dtype=object)
-    return _number_series(series).to_numpy()
+    return _numbers(series)
 
 
 class _Builder:
@@ -207,7 +208,7 @@ class _Builder:
             family = _FAMILY[call.function]
             position = self.argument(number, "text" if text else "number")
             bound = self.bind(f"{family}({call.argument.sql})", _made(family, call.argument.sql), (position,), offset=1)
-        return Source(call, bound.columns, _finisher(call.function, bound.partial))
+        return Source(call, bound.columns, _finisher(call.function, bound.partial), is_text=call.dtype == pl.String)
 
     def argument(self, row: RowExpression, kind: ArgumentKind) -> int:
         self.arguments.setdefault((row.sql, kind), Argument(row, kind))
@@ -279,7 +280,7 @@ def _result(source: Source, columns: Columns, set_sizes: Columns, texts: Sequenc
     if source.finish is None:
         return set_sizes[source.set]
     values = source.finish(columns[source.columns])
-    if source.call.dtype != pl.String:
+    if not source.is_text:
         return values
     return np.array([None if np.isnan(code) else texts[int(code)] for code in values], dtype=object)
 
@@ -287,30 +288,31 @@ def _result(source: Source, columns: Columns, set_sizes: Columns, texts: Sequenc
 def _series(name: str, values: Floats | Objects, dtype: pl.DataType) -> pl.Series:
     if dtype == pl.String:
         return pl.Series(name, list(values), dtype=pl.String)
-    series = pl.Series(name, values).fill_nan(None)
+    series = pl.Series(name, values, nan_to_null=True)
     return series if dtype == pl.Float64 else series.cast(pl.Int64).cast(dtype)
 
 
-def _number_series(series: pl.Series) -> pl.Series:
+def _numbers(series: pl.Series) -> Floats:
+    """Any values but texts as float64: NaN for NULL, times in ms. (Methods of a series are queries of their own.)"""
     if series.dtype == TIME:
-        series = series.dt.epoch("ms")
-    return series.cast(pl.Float64).fill_null(float("nan"))
+        series = series.cast(pl.Int64)
+    numbers: Floats = series.cast(pl.Float64).to_numpy()
+    return numbers
 
 
 def _transported(series: pl.Series, kind: ArgumentKind) -> pl.Series:
     if kind == "text":
         return series
-    if kind == "hash":
-        return _hashes(series)
-    return _number_series(series).fill_nan(None)
+    return pl.Series(_hashes(series) if kind == "hash" else _numbers(series), nan_to_null=True)
 
 
-def _hashes(series: pl.Series) -> pl.Series:
-    """A number in [0, 1) for each value, the same in every process and for ever; NULL stays NULL."""
+def _hashes(series: pl.Series) -> Floats:
+    """A number in [0, 1) for each value, the same in every process and for ever; NaN for NULL."""
     if series.dtype != pl.String:
-        return pl.Series(_mixed(_number_series(series).to_numpy())).fill_nan(None)
-    known = {text: _hash(text) for text in series.unique().to_list() if text is not None}
-    return pl.Series([None if text is None else known[text] for text in series.to_list()], dtype=pl.Float64)
+        return _mixed(_numbers(series))
+    known: dict[str | None, float] = {text: _hash(text) for text in series.unique().to_list() if text is not None}
+    known[None] = np.nan
+    return np.array([known[text] for text in series.to_list()], dtype=np.float64)
 
 
 def _hash(text: str) -> float:

@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class RowExpression:
-    """A checked expression over the columns of one row. `columns`: those that it reads.
+    """A checked expression over the columns of one row. `columns`: those that it reads. `bare`: it is a column as such.
 
     >>> amount = compile_row("coalesce(amount, 0) * 2", {"amount": pl.Int64()})
     >>> amount(pl.DataFrame({"amount": [1, None]})).to_list()
@@ -41,6 +41,7 @@ class RowExpression:
     expr: pl.Expr
     dtype: pl.DataType
     columns: tuple[str, ...]
+    bare: bool = False
 
     def __call__(self, frame: pl.DataFrame) -> pl.Series:
         """Its values, one a row of the frame."""
@@ -106,7 +107,7 @@ def _row(tree: exp.Expr, sql: str, columns: Mapping[str, pl.DataType]) -> RowExp
     expr = found.expr.cast(dtype)
     if not translator.used:
         expr = pl.when(pl.int_range(pl.len()) >= 0).then(expr)
-    return RowExpression(sql, expr, dtype, tuple(translator.used))
+    return RowExpression(sql, expr, dtype, tuple(translator.used), bare=isinstance(tree, exp.Column))
 
 
 def _dtype(tree: exp.Expr, found: Typed) -> pl.DataType:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from trimtab.loops.partials import Ints
 TILE_GRAINS = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TileGroup:
     """A group or a latest value, compiled.
 
@@ -41,10 +42,15 @@ class TileGroup:
         """How far back a window reaches."""
         return max(window.width_ms + window.ago_ms for window in self.windows)
 
-    def bounds(self, at_ms: Ints, window: Window) -> tuple[Ints, Ints]:
-        """First grain and the one after the last of a window as of each time: [T - width, T), T = floor(t - ago)."""
-        end = (at_ms - window.ago_ms) // self.grain_ms
-        start = at_ms - window.width_ms if self.newest_only else end * self.grain_ms - window.width_ms
+    @cached_property
+    def spans_ms(self) -> Ints:
+        """[2, w]: widths of the windows, and how long ago they ended."""
+        return np.array([[w.width_ms for w in self.windows], [w.ago_ms for w in self.windows]], dtype=np.int64)
+
+    def bounds(self, at_ms: Ints) -> tuple[Ints, Ints]:
+        """Per time and window [n, w] the first grain and the one after the last: [T - width, T), T = floor(t - ago)."""
+        end = (at_ms[:, None] - self.spans_ms[1]) // self.grain_ms
+        start = at_ms[:, None] - self.spans_ms[0] if self.newest_only else end * self.grain_ms - self.spans_ms[0]
         return start // self.grain_ms, end
 
 

@@ -102,7 +102,7 @@ class LabelWindow:
     def arguments(self, frame: pl.DataFrame) -> tuple[Floats, list[list[str | None]]]:
         """`numbers` [n, k] and `texts` (n rows) of LabelEvents for the events in a frame."""
         found = self.plan.evaluate(frame)
-        numbers = [found[at].fill_null(float("nan")).to_numpy() for at in self.numbers]
+        numbers = [found[at].to_numpy() for at in self.numbers]
         texts = zip(*(found[at].to_list() for at in self.texts), strict=True) if self.texts else [()] * len(frame)
         return np.column_stack(numbers) if numbers else np.empty((len(frame), 0)), [list(row) for row in texts]
 
@@ -148,17 +148,31 @@ class _Run:
     changed: dict[ChunkKey, None] = field(default_factory=dict)
 
 
+def bucket_ms(within_ms: int, buckets: int = BUCKETS_PER_WINDOW) -> int:
+    """The stretch of event time that a chunk covers."""
+    return max(1, within_ms // buckets)
+
+
 class LabelJoin:
     """The fold. Its state is in `chunks`; what it holds besides is an index, built anew from them.
 
     `keep_ms`: how long after its window an ask and its events are kept, so that late events and corrections make
-    revisions. Mutable, one task's or one backtest's; over the same chunks another goes on exactly where it stopped.
+    revisions. `buckets`: into how many chunks a window's stretch of time is cut: one where few asks share a `by`, so
+    that an ask and its events stand together. Mutable, one task's or one backtest's; over the same chunks another (with
+    buckets of the same length) goes on exactly where it stopped.
     """
 
-    def __init__(self, window: LabelWindow, *, keep_ms: int, chunks: Chunks | None = None) -> None:
+    def __init__(
+        self,
+        window: LabelWindow,
+        *,
+        keep_ms: int,
+        chunks: Chunks | None = None,
+        buckets: int = BUCKETS_PER_WINDOW,
+    ) -> None:
         self.window = window
         self._keep_ms = keep_ms
-        self._bucket_ms = max(1, window.within_ms // BUCKETS_PER_WINDOW)
+        self._bucket_ms = bucket_ms(window.within_ms, buckets)
         self._chunks: Chunks = chunks if chunks is not None else MemoryChunks()
         self._buckets: dict[str, list[int]] = {}
         self._closing: list[tuple[int, str, str]] = []
@@ -168,6 +182,11 @@ class LabelJoin:
             for ask in chunk.asks.values():
                 if ask.revision < 0:
                     heapq.heappush(self._closing, (ask.at_ms, key[0], ask.key))
+
+    @property
+    def bucket_ms(self) -> int:
+        """The stretch of event time that each of its chunks covers."""
+        return self._bucket_ms
 
     @property
     def waiting(self) -> int:

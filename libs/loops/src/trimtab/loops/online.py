@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trimtab.loops.aggregates import SET_SIZE, Objects, distinct_counts
 from trimtab.loops.arena import Arena, Found
@@ -191,11 +192,9 @@ class _GroupStore:
     def finish(self, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         get = self._numbers.get
         numbers = np.array([NOBODY if key is None else get(key, NOBODY) for key in keys], dtype=np.int64)
-        windows = self._group.windows
-        bounds = [self._group.bounds(at_ms, window) for window in windows]
-        starts = np.stack([start for start, _ in bounds], axis=1).reshape(-1)
-        ends = np.stack([end for _, end in bounds], axis=1).reshape(-1)
-        asked = np.repeat(numbers, len(windows))
+        shape = (len(keys), len(self._group.windows))
+        starts, ends = (edge.reshape(-1) for edge in self._group.bounds(at_ms))
+        asked = numbers.repeat(shape[1])
         if self._group.newest_only:
             columns = self._newest(asked, starts, ends, at_ms)
             sizes: list[Floats] = []
@@ -203,12 +202,12 @@ class _GroupStore:
             spans = _spans(asked, starts, ends, self._levels)
             columns = self._merged(spans.take(self._rows), len(asked))
             sizes = [_set_sizes(spans.take(arena), len(asked)) for arena in self._sets]
-        shape = (len(keys), len(windows))
         values = self._group.plan.finish(columns, sizes, self._codes.texts)
-        null = np.array([key is None for key in keys], dtype=np.bool_)
-        shaped = {name: _without(found.reshape(shape), null) for name, found in values.items()}
+        shaped = {name: found.reshape(shape) for name, found in values.items()}
         newest = columns[0].reshape(shape)
         ages = np.where(np.isnan(newest), -1.0, at_ms[:, None] - newest).astype(np.int64)
+        if None in keys:
+            shaped = _without(shaped, np.array([key is None for key in keys], dtype=np.bool_))
         return Finished(shaped, ages)
 
     def _newest(self, keys: Ints, starts: Ints, ends: Ints, at_ms: Ints) -> Columns:
@@ -233,11 +232,15 @@ class _Spans:
     def take(self, arena: Arena) -> Found:
         """The rows in them, by position of the window. `at` differs between levels too."""
         found = _between(arena, self.keys, self.starts, self.ends)
+        if self.parts == 1:
+            return found
         part = found.of % self.parts
         return Found(found.of // self.parts, found.at + part * _LEVELS_APART, found.columns)
 
 
 def _spans(keys: Ints, starts: Ints, ends: Ints, levels: int) -> _Spans:
+    if levels == 1:
+        return _Spans(keys, starts, ends, 1)
     parts: list[tuple[Ints, Ints, Ints]] = []
     for level in range(levels - 1):
         first, last = -(-starts // TILE_GRAINS), ends // TILE_GRAINS
@@ -330,12 +333,13 @@ def _set_sizes(rows: Found, count: int) -> Floats:
     return estimates
 
 
-def _without(values: Floats | Objects, null: Ints | np.ndarray) -> Floats | Objects:
-    if not null.any():
-        return values
-    values = values.copy()
-    values[null] = None if values.dtype == object else np.nan
-    return values
+def _without(values: Mapping[str, Floats | Objects], null: NDArray[np.bool_]) -> dict[str, Floats | Objects]:
+    """The values without those of the asks whose key is null."""
+    found = {}
+    for name, old in values.items():
+        found[name] = old.copy()
+        found[name][null] = None if old.dtype == object else np.nan
+    return found
 
 
 _FAR = 2**40

@@ -101,7 +101,7 @@ def _converter(name: str, avro_type: Any, dtype: pl.DataType) -> Convert:
     if dtype == pl.Date:
         return lambda values: pl.Series(name, values, dtype=pl.Int32).cast(pl.Date)
     if dtype == pl.Float64:
-        return lambda values: pl.Series(name, values, dtype=pl.Float64, strict=False).fill_nan(None)
+        return lambda values: pl.Series(name, np.array(values, dtype=np.float64), nan_to_null=True)
     return lambda values: pl.Series(name, values, dtype=dtype)
 
 

@@ -45,7 +45,7 @@ def decode(data: bytes) -> Tile:
 
 def encode_grouped(events: GroupedEvents) -> bytes:
     """The Avro record of a batch of grouped events."""
-    numbers = [series.fill_null(float("nan")).to_numpy() for series in events.arguments if series.dtype != pl.String]
+    numbers = [series.to_numpy() for series in events.arguments if series.dtype != pl.String]
     return _GROUPED.encode(
         {
             "group": events.digest,
@@ -70,7 +70,7 @@ def decode_grouped(data: bytes, groups: Mapping[str, TileGroup]) -> GroupedEvent
     arguments = [
         _texts(value["texts"][(start := next(texts)) : start + rows])
         if argument.kind == "text"
-        else pl.Series(next(numbers)).fill_nan(None)
+        else pl.Series(next(numbers), nan_to_null=True)
         for argument in group.plan.arguments
     ]
     return GroupedEvents(group.digest, value["keys"], np.frombuffer(value["at_ms"], "<i8").astype(np.int64), arguments)

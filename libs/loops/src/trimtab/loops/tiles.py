@@ -93,7 +93,8 @@ def coded(series: pl.Series, codes: Codes) -> Floats:
     """An argument as a plan takes it."""
     if series.dtype == pl.String:
         return codes.codes(series.to_list())
-    return series.fill_null(float("nan")).to_numpy()
+    numbers: Floats = series.to_numpy()
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from trimtab.loops.aggregates import Objects, plain_values
 from trimtab.loops.columns import event_columns
 from trimtab.loops.declaration.features import group_feature, latest_feature
-from trimtab.loops.expressions import RowExpression, compile_row
+from trimtab.loops.expressions import compile_row
 from trimtab.loops.groups import TileGroup, tile_groups
 from trimtab.loops.keys import key_texts, value_text
 from trimtab.loops.model import Loop, Window
@@ -77,6 +77,10 @@ class _Looked:
     features: Sequence[tuple[str, int, str]]
 
 
+_AS_THEY_ARE = (pl.String(), pl.Int64(), pl.Float64(), pl.Boolean())
+"""Columns of these types need no expression run over them."""
+
+
 class Assembler:
     """Makes a loop's vectors. A vector depends on its ask, the ask's time and the tiles before that time alone."""
 
@@ -84,9 +88,9 @@ class Assembler:
         self.names = names_of(loop)
         self.groups = tile_groups(loop)
         columns = event_columns(loop.asks)
-        self._row: dict[str, RowExpression] = {
-            name: compile_row(sql, columns) for name, sql in loop.features.row.items()
-        }
+        row = {name: compile_row(sql, columns) for name, sql in loop.features.row.items()}
+        self._bare = {name: one for name, one in row.items() if one.bare and one.dtype in _AS_THEY_ARE}
+        self._row = {name: one for name, one in row.items() if name not in self._bare}
         used = {column for expression in self._row.values() for column in expression.columns}
         self._rows = EventRows(loop.asks, used)
         self._looked = [_Looked(group, features_of(group)) for group in self.groups]
@@ -111,9 +115,16 @@ class Assembler:
         return vectors
 
     def _fill_rows(self, asks: Sequence[Row], vectors: Vectors) -> None:
+        for name, one in self._bare.items():
+            values = [ask.get(one.columns[0]) for ask in asks]
+            if name in self._number_at:
+                vectors.numbers[:, self._number_at[name]] = np.array(values, dtype=np.float64)
+            else:
+                texts = [None if value is None or value != value else value_text(value) for value in values]
+                vectors.categories[:, self._category_at[name]] = texts
         if not self._row:
             return
-        frame = self._rows.frame(asks).select(one.expr.alias(name) for name, one in self._row.items())
+        frame = self._rows.frame(asks).select_seq(one.expr.alias(name) for name, one in self._row.items())
         for series in frame.get_columns():
             self._put(series.name, plain_values(series), series.dtype, vectors)
 
