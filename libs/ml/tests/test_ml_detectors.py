@@ -8,7 +8,7 @@ from trimtab.ml import evidence as evidences
 from trimtab.ml.datasets import Dataset
 from trimtab.ml.detectors import Alarm, Looks, LoopDetector
 from trimtab.ml.evidence import Evidence, normal_scores, upper_p
-from trimtab.ml.reference import Scored, build, look
+from trimtab.ml.reference import MOST_NUMBERS, Scored, build, look
 from trimtab.ml.seasons import DAY_MS, HOUR_MS, Floats, autocorrelation, centred, innovations
 from trimtab.ml.signals import weighted
 
@@ -214,6 +214,22 @@ def test_a_reference_holds_each_signal_by_look() -> None:
     assert found.signals["feature:carrier"].categories == ("aa", "b")
     assert found.signals["unseen:carrier"].means[0] == 0.0
     assert found.signals["estimate"].means[0] == pytest.approx(-(0.3 * np.log(0.3) + 0.7 * np.log(0.7)))
+
+
+def test_a_reference_of_very_many_numbers_keeps_the_newest_looks() -> None:
+    rows = holdout()
+    wide = replace(
+        rows,
+        numbers=np.zeros((len(rows), 1_000)),
+        number_names=tuple(f"n{i}" for i in range(1_000)),
+        categories=rows.categories[:, :0],
+        category_names=(),
+    )
+    scores = np.full(len(rows), 0.3)
+    found = build(wide, Scored(wide, scores, scores), "log_loss", 7 * DAY_MS)
+    assert len(found.signals["loss"].means) == MOST_NUMBERS // len(found.signals)
+    assert found.from_ms + len(found.signals["loss"].means) * found.look_ms > rows.at_ms[-1]
+    assert sum(found.signals["loss"].counts) < len(rows)
 
 
 def test_an_empty_holdout_gives_a_reference_without_looks() -> None:

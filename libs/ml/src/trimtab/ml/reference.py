@@ -13,8 +13,11 @@ from trimtab.ml.scoring import Scores
 from trimtab.ml.seasons import DAY_MS, HOUR_MS, Floats, Ints, autocorrelation, centred
 from trimtab.ml.signals import Kind
 
-MOST_CATEGORIES = 5_000
+MOST_CATEGORIES = 2_000
 """A categorical feature with more values than these is not listed, and none of its values counts as unseen."""
+MOST_NUMBERS = 20_000
+"""A reference travels in one event: of many signals at short looks only the newest looks do."""
+_DIGITS = 9
 LOOK_ROWS = 50
 _INDEPENDENT = 0.2
 
@@ -68,10 +71,20 @@ def build(trained: Dataset, holdout: Scored, metric: Metric, season_ms: int) -> 
     known = known_values(trained)
     columns = signals(holdout, metric, known)
     look_ms = look(rows.at_ms, [c.values for c in columns if c.kind in ("score", "estimate", "loss")], season_ms)
-    from_ms = int(rows.at_ms[0]) // look_ms * look_ms if len(rows) else 0
+    from_ms = _start(rows.at_ms, look_ms, MOST_NUMBERS // len(columns))
+    columns = [Column(c.name, c.kind, c.values[rows.at_ms >= from_ms]) for c in columns]
+    rows = rows.take(rows.at_ms >= from_ms)
     which = ((rows.at_ms - from_ms) // look_ms).astype(np.int64)
     found = {column.name: _signal(column, which) for column in columns}
     return Reference(look_ms, season_ms, from_ms, _with_ranges(found, trained, known))
+
+
+def _start(at_ms: Ints, look_ms: int, most: int) -> int:
+    """The start of the first look, so that there are at most so many."""
+    if not len(at_ms):
+        return 0
+    first, last = int(at_ms[0]) // look_ms, int(at_ms[-1]) // look_ms
+    return max(first, last - most + 1) * look_ms
 
 
 Known = Sequence[frozenset[str] | None]
