@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimtab.loops.columns import event_columns
-from trimtab.loops.labels import Asks, LabelEvents, LabelJoin, LabelWindow
+from trimtab.loops.labels import Asks, LabelEvents, LabelWindow
 from trimtab.loops.model import Loop
 from trimtab.monitor.core import exact, joining
 from trimtab.monitor.core.joining import Joinables, Joined, JoinState, Spans
@@ -29,9 +29,13 @@ class Joining:
     """A join at work, on tables that go through their encoders after each step."""
 
     def __init__(self, loop: Loop = LOOP) -> None:
+        self.tables: dict[str, Table[Any, Any]] = {spec.name: Table(spec) for spec in joining.SPECS}
+        self.declare(loop)
+
+    def declare(self, loop: Loop) -> None:
+        """Go on with another declaration."""
         self.plan: Plan = plan_of(loop)
         self.window = LabelWindow(loop.label, event_columns(loop.events[loop.label.of]), loop.task)
-        self.tables: dict[str, Table[Any, Any]] = {spec.name: Table(spec) for spec in joining.SPECS}
         self.restart()
 
     def restart(self) -> None:
@@ -40,8 +44,7 @@ class Joining:
             for key, value in list(table.flush()):
                 table.load(key, value)
         self.state = JoinState(self.tables)
-        keep = joining.keep_ms(self.plan, self.window.within_ms)
-        self.labels = LabelJoin(self.window, keep_ms=keep, chunks=self.state.chunks)
+        self.labels = joining.opened_join(self.plan, self.state, self.window)
 
     def step(self, new: Joinables, progress_ms: int, spans: Spans = ()) -> Joined:
         return joining.join(self.plan, self.state, self.labels, new, spans=spans, progress_ms=progress_ms)
@@ -135,7 +138,7 @@ def test_a_missing_label_is_false_when_its_window_closes_by_the_watermark() -> N
 
 def test_a_label_may_come_before_its_ask() -> None:
     joining_ = Joining()
-    joining_.step(Joinables(NO_ASKS, clicks(("a", 2 * HOUR, 1)), source=[(2 * HOUR, 1)]), 2 * HOUR)
+    joining_.step(Joinables(NO_ASKS, clicks(("a", 2 * HOUR, 1))), 2 * HOUR)
     joining_.step(Joinables(asks(("a", HOUR)), NO_CLICKS), 2 * HOUR)
     assert told(joining_.step(Joinables(NO_ASKS, NO_CLICKS), 3 * DAY)) == [("a", 1.0, 0)]
 
@@ -227,6 +230,21 @@ def test_suspect_rows_show_nothing_but_are_counted() -> None:
     held = joining_.step(Joinables(asks(("a", HOUR)), NO_CLICKS), 2 * DAY, ((0, 2 * HOUR),))
     assert held.suspect == [True]
     assert sums(held) == {(0, "settled"): (1, 0.0)}
+
+
+def test_a_longer_window_is_followed_by_the_asks_that_wait() -> None:
+    joining_ = Joining()
+    joining_.step(Joinables(asks(("a", HOUR), ("b", HOUR)), clicks(("a", 2 * HOUR, 1))), 2 * HOUR)
+    joining_.declare(offers(loop={"lateness": "10m"}, label={"within": "3d"}))
+    assert told(joining_.step(Joinables(NO_ASKS, clicks(("b", 50 * HOUR, 2))), 2 * DAY)) == []
+    assert told(joining_.step(Joinables(NO_ASKS, NO_CLICKS), 4 * DAY)) == [("a", 1.0, 0), ("b", 1.0, 0)]
+
+
+def test_another_label_begins_anew() -> None:
+    joining_ = Joining()
+    joining_.step(Joinables(asks(("a", HOUR)), clicks(("a", 2 * HOUR, 1))), 2 * HOUR)
+    joining_.declare(offers(loop={"lateness": "10m"}, label={"value": "count() > 1"}))
+    assert told(joining_.step(Joinables(asks(("b", 3 * HOUR)), NO_CLICKS), 3 * DAY)) == [("b", 0.0, 0)]
 
 
 def pieces(cuts: Sequence[int], n: int) -> list[range]:

@@ -18,12 +18,14 @@ from trimtab.loops.labels import LabelEvents
 from trimtab.loops.model import Loop
 from trimtab.monitor.adapters import ModelsView, QualityView, SchemasView
 from trimtab.monitor.core.drifting import Watch
+from trimtab.monitor.core.observe import Named, merged
 from trimtab.monitor.core.plan import plan_of
 from trimtab.monitor.core.routing import Arrivals
+from trimtab.monitor.core.rows import Rows
 from trimtab.monitor.core.stretches import HeldStretches
 from trimtab.monitor.core.whole import LoopMonitor
-from trimtab.monitor.stages import detect_stage, join_stage, route_stage
-from trimtab.monitor.stages.decoding import PredictionReader
+from trimtab.monitor.stages import detect_stage, encoding, join_stage, route_stage
+from trimtab.monitor.stages.decoding import PredictionReader, rejected
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Record
 from trimtab.runtime.stage import UNKNOWN_MS, Result, Stage
@@ -413,6 +415,51 @@ def _reborn(old: Cluster) -> Cluster:
     new = ready(old.loop)
     new.tables, new.offsets, new.control, new.outcomes = old.tables, old.offsets, old.control, old.outcomes
     return new
+
+
+def refused(event: str, rule: str, at_ms: int, offset: int) -> Record:
+    value = data.Rejected(
+        event=event,
+        rule=rule,
+        reason="",
+        source_topic="t",
+        source_partition=0,
+        source_offset=offset,
+        original=b"x" * 100,
+        wall_ms=0,
+        event_time_ms=at_ms,
+    )
+    headers = envelope.headers("i", "rejected", "ingest", at_ms)
+    return Record(topics.rejected("offers"), 0, offset, b"i", data.encode(value), headers)
+
+
+def test_rejected_events_count_when_they_happened_and_old_ones_now() -> None:
+    records = [refused("offer", "quality", 5, 0), refused("offer", "too_old", 1, 1), refused("click", "schema", 7, 2)]
+    assert {event: at.tolist() for event, at in rejected(records, 99).items()} == {"offer": [5, 99], "click": [7]}
+
+
+def test_a_stream_that_is_rejected_is_held_and_its_outcomes_become_suspect() -> None:
+    hours = asked(40)
+    for hour in range(20, 26):
+        hours[hour] += [refused("offer", "quality", hour * HOUR + i, hour * 60 + i) for i in range(30)]
+    cluster = feed(ready(), hours)
+    violated: control.QualityViolated = cluster.events(control.QualityViolated)[0]
+    restored: control.QualityRestored = cluster.events(control.QualityRestored)[0]
+    assert (violated.rule, violated.subject, violated.since_ms) == ("rejected", "offer", 20 * HOUR)
+    newest = {o["key"]: o for o in sorted(cluster.outcomes, key=lambda o: o["revision"])}
+    suspect = {o["at_ms"] // HOUR for o in newest.values() if o["suspect"]}
+    assert suspect == set(range(20, -(-restored.at_ms // HOUR)))
+    assert any(o["revision"] > 0 and o["suspect"] for o in newest.values()), "found after some had settled"
+
+
+def test_what_many_hours_show_goes_into_records_that_stay_small() -> None:
+    hour = np.arange(50_000, dtype=np.int64) * HOUR
+    one = np.ones_like(hour)
+    named = Named(["score"], Rows(hour, hour, one, one * 0, one * 0, one, hour))
+    outs = encoding.signals(encoding.Writing("offers", "t", "1", 0), named, (), None)
+    assert all(len(out.value or b"") < 500_000 for out in outs)
+    read = [encoding.seen(Record(out.topic, 0, 0, None, out.value, out.headers)).named for out in outs]
+    assert np.array_equal(merged(read).rows.seen_ms, hour)
 
 
 def test_progress_before_anything_is_known_says_nothing() -> None:

@@ -47,7 +47,7 @@ class Watch:
         self._plan = plan
         self._references = dict[str, Reference]()
         self._owner: Table[Key, Look] | None = None
-        self._sequence, self._held = -1, 0
+        self._held = (-1, "", 0)
         self._judging: Reference | None = None
         self._looks = Looks(np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, 0), np.int64))
 
@@ -73,9 +73,9 @@ class Watch:
         """Take in an hour and judge the looks that it ends. Evidence about a retired version is forgotten."""
         if reign is None:
             return clock, ()
-        if clock.reign != reign.sequence:
-            clock = _crowned(ledger, clock, reign)
         reference = self._references[reign.digest]
+        if (clock.reign, clock.detector) != (reign.sequence, reference.identity):
+            clock = _crowned(ledger, clock, reign, reference)
         _gather(ledger, clock, reference, reign, hour)
         last = _last(self._plan, clock, hour.end_ms)
         events = list[DriftDetected]()
@@ -107,16 +107,16 @@ class Watch:
         ledger.evidence.put((), evidence)
         ledger.history.put((clock.looks,), look)
         ledger.history.remove((clock.looks - MOST_LOOKS,))
-        self._held, self._judging = clock.looks + 1, reference
+        self._held = (clock.reign, reference.identity, clock.looks + 1)
+        self._judging = reference
         return msgspec.structs.replace(clock, looks=clock.looks + 1), alarm
 
     def _looks_of(self, ledger: Ledger, clock: Clock, reference: Reference) -> Looks:
         """The reference's looks and the reign's own, in the order in which they were judged."""
-        same = self._owner is ledger.history and (self._sequence, self._held) == (clock.reign, clock.looks)
-        if not same:
+        if self._owner is not ledger.history or self._held != (clock.reign, reference.identity, clock.looks):
             own = [look for _, look in sorted(ledger.history.items())]
             self._looks = _followed(reference.looks, own)
-            self._owner, self._sequence, self._held = ledger.history, clock.reign, clock.looks
+            self._owner = ledger.history
         return self._looks
 
 
@@ -132,14 +132,14 @@ def _followed(looks: Looks, own: Sequence[Look]) -> Looks:
     ).newest()
 
 
-def _crowned(ledger: Ledger, clock: Clock, reign: Reign) -> Clock:
-    """A new reign begins without looks and evidence; deployments before it are of no more use."""
+def _crowned(ledger: Ledger, clock: Clock, reign: Reign, reference: Reference) -> Clock:
+    """A new reign (or other signals) begins without looks and evidence; earlier deployments are of no more use."""
     for table in (ledger.looks, ledger.history, ledger.evidence):
         for key in [key for key, _ in table.items()]:
             table.remove(key)
     for key in [key for key, _ in ledger.deployments.items() if key[0] < reign.sequence]:
         ledger.deployments.remove(key)
-    return msgspec.structs.replace(clock, reign=reign.sequence, looks=0)
+    return msgspec.structs.replace(clock, reign=reign.sequence, detector=reference.identity, looks=0)
 
 
 def _look_of(reference: Reference, at_ms: int) -> int:

@@ -9,7 +9,18 @@ import numpy as np
 
 from trimtab.loops import label_state
 from trimtab.loops.label_state import Chunk, ChunkKey, PendingAsk
-from trimtab.loops.labels import NO_ASKS, NO_EVENTS, Asks, Counts, LabelEvents, LabelJoin, Outcomes
+from trimtab.loops.labels import (
+    BUCKETS_PER_WINDOW,
+    NO_ASKS,
+    NO_EVENTS,
+    Asks,
+    Counts,
+    LabelEvents,
+    LabelJoin,
+    LabelWindow,
+    Outcomes,
+    bucket_ms,
+)
 from trimtab.monitor.core.ledger import Closed
 from trimtab.monitor.core.observe import Named
 from trimtab.monitor.core.plan import Plan
@@ -24,11 +35,17 @@ Spans = tuple[tuple[int, int], ...]
 
 
 class JoinClock(msgspec.Struct, frozen=True, array_like=True):
-    """The scalars of a join. `spans`: the holds that the outcomes written so far have heeded."""
+    """The scalars of a join.
+
+    `spans`: the holds that the outcomes written so far have heeded. `label`, `bucket_ms`: of which label's definition
+    the chunks are, and the stretch of time that each covers.
+    """
 
     began_ms: int
     closing: Closed
-    spans: Spans = ()
+    spans: Spans
+    label: str
+    bucket_ms: int
 
 
 def _integer(value: int) -> bytes:
@@ -101,12 +118,45 @@ def keep_ms(plan: Plan, within_ms: int) -> int:
     return max(min(within_ms, 7 * 24 * HOUR_MS), plan.lateness_ms, HOUR_MS + 2 * plan.lateness_ms)
 
 
+def opened_join(plan: Plan, state: JoinState, window: LabelWindow) -> LabelJoin:
+    """The fold over the state's chunks, made to fit the label as it is declared now.
+
+    Another length of the window moves asks and events into other chunks. Another `of`, `by` or `value` makes them
+    meaningless: windows that are open then get no outcome.
+    """
+    buckets = 1 if plan.keyed_alike else BUCKETS_PER_WINDOW
+    length = bucket_ms(window.within_ms, buckets)
+    clock = state.clock
+    if clock is not None and (clock.label, clock.bucket_ms) != (plan.label, length):
+        held = [(key, chunk) for key, chunk in state.chunks.items()]
+        for key, _ in held:
+            state.chunks.remove(key)
+        if clock.label == plan.label:
+            _cut_anew(state, held, length)
+        state.set_clock(msgspec.structs.replace(clock, label=plan.label, bucket_ms=length))
+    return LabelJoin(window, keep_ms=keep_ms(plan, window.within_ms), chunks=state.chunks, buckets=buckets)
+
+
+def _cut_anew(state: JoinState, held: Sequence[tuple[ChunkKey, Chunk]], length: int) -> None:
+    for (by, _), chunk in held:
+        for ask in chunk.asks.values():
+            _chunk_at(state, (by, ask.at_ms // length)).asks[ask.key] = ask
+        for event in chunk.events.values():
+            _chunk_at(state, (by, event.at_ms // length)).events[event.id] = event
+
+
+def _chunk_at(state: JoinState, key: ChunkKey) -> Chunk:
+    chunk = state.chunks.get(key) or Chunk()
+    state.chunks.put(key, chunk)
+    return chunk
+
+
 def join(plan: Plan, state: JoinState, labels: LabelJoin, new: Joinables, *, spans: Spans, progress_ms: int) -> Joined:
     """Take in `new`, close what the watermark allows, and revise what a new hold, or its end, makes (un)suspect.
 
     `progress_ms` is what the inputs have reached after `new`: nothing in it is late for having come in one batch.
     """
-    clock = _begun(plan, state, new)
+    clock = _begun(plan, state, labels, new)
     if clock is None:
         return Joined(Outcomes(), carried(()), (), Named([], Rows()), Counts(), silent=False)
     for start, count in new.source:
@@ -119,7 +169,8 @@ def join(plan: Plan, state: JoinState, labels: LabelJoin, new: Joinables, *, spa
     came = labels.fold(new.asks, new.events, clock.closing.through_ms)
     ended = labels.fold(NO_ASKS, NO_EVENTS, closing.through_ms)
     outcomes = _chained(turned, came.outcomes, _postponed(ended.outcomes, waited))
-    after = JoinClock(clock.began_ms, Closed(closing.judged_ms, closing.through_ms, closing.silent), spans)
+    closed = Closed(closing.judged_ms, closing.through_ms, closing.silent)
+    after = msgspec.structs.replace(clock, closing=closed, spans=spans)
     if after != state.clock:
         state.set_clock(after)
     suspect = [in_spans(spans, at_ms) for at_ms in outcomes.at_ms]
@@ -135,17 +186,18 @@ def in_spans(spans: Spans, at_ms: int) -> bool:
     return any(since <= at_ms < until for since, until in spans)
 
 
-def _begun(plan: Plan, state: JoinState, new: Joinables) -> JoinClock | None:
+def _begun(plan: Plan, state: JoinState, labels: LabelJoin, new: Joinables) -> JoinClock | None:
     """The clock, begun at the earliest thing that came; None while nothing has."""
     clock = state.clock
-    came_ms = [*(start for start, _ in new.source), *new.asks.at_ms]
+    came_ms = [*(start for start, _ in new.source), *new.asks.at_ms, *new.events.at_ms]
     if clock is not None:
         began_ms = min([clock.began_ms, *came_ms])
         return clock if began_ms == clock.began_ms else msgspec.structs.replace(clock, began_ms=began_ms)
     if not came_ms:
         return None
     closing = opened(min(came_ms), plan.expected.get(plan.label_of))
-    return JoinClock(min(came_ms), Closed(closing.judged_ms, closing.through_ms, closing.silent))
+    closed = Closed(closing.judged_ms, closing.through_ms, closing.silent)
+    return JoinClock(min(came_ms), closed, (), plan.label, labels.bucket_ms)
 
 
 def _closed(plan: Plan, state: JoinState, clock: JoinClock, progress_ms: int) -> tuple[Closing, Sequence[Waited]]:

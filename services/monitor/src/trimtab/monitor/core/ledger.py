@@ -47,10 +47,11 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     `began_ms`: start of the loop's first bucket. `folded_ms`: buckets that end up to here are folded. `ticked_ms`,
     `measured_ms`: the last time.advanced and performance.measured. `outcomes`: settled so far; `matured_rows`,
     `matured_positives`: labelled ones asked before `matured_ms`; `*_measured`: what they were at the last measurement.
-    `reign`: the sequence with which the reign began whose looks are kept, -1 without one; `looks`: how many it had;
-    `labelled_ms`: its looks of labels that end up to then are closed. `spoiled`: holds, as (since, until), 2^62 while
-    they stand: their looks are left out. `cleared`: rule, subject and end of holds that ended lately. `closing` None:
-    no boundary judged yet. `tip`: the newest sampled record that is folded.
+    `reign`: the sequence with which the reign began whose looks are kept, -1 without one; `detector`: what tells its
+    detector from another; `looks`: how many it had; `labelled_ms`: its looks of labels that end up to then are closed.
+    `spoiled`: holds, as (since, until), 2^62 while they stand: their looks are left out. `cleared`: rule, subject and
+    end of holds that ended lately. `closing` None: no boundary judged yet. `tip`: the newest sampled record that is
+    folded.
     """
 
     began_ms: int
@@ -64,6 +65,7 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     matured_measured: int = 0
     matured_ms: int = -(2**62)
     reign: int = -1
+    detector: str = ""
     looks: int = 0
     labelled_ms: int = -(2**62)
     holds: tuple[Held, ...] = ()

@@ -1,5 +1,7 @@
 """What a declaration means to the monitor: derived once, read everywhere."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ class Plan:
     """A loop as the monitor sees it. Times in ms. `asks`: the event that asks.
 
     `metric`: the one that decides; a ranking has no loss of its own for a row, so the log-loss stands in for it.
+    `label`: what tells a label's definition from another. `keyed_alike`: label.by is the prediction's key.
     `horizon_ms`: how long after an ask its label is decided, so far as drift and metrics go. `window_ms`: how far back
     performance looks. `limits`: the share of each quality subject above which the stream is held; of missing values the
     share above the reference's.
@@ -27,6 +30,8 @@ class Plan:
     events: Sequence[str]
     asks: str
     label_of: str
+    label: str
+    keyed_alike: bool
     horizon_ms: int
     mature_ms: int
     lateness_ms: int
@@ -52,6 +57,8 @@ def plan_of(loop: Loop) -> Plan:
         events=tuple(loop.events),
         asks=loop.predict.on,
         label_of=label.of,
+        label=hashlib.sha256(json.dumps([label.of, list(label.by), label.value]).encode()).hexdigest()[:16],
+        keyed_alike=list(label.by) == [loop.predict.key],
         horizon_ms=label.mature_ms if label.settle == "first" else max(label.within_ms, label.mature_ms),
         mature_ms=label.mature_ms,
         lateness_ms=loop.lateness_ms,

@@ -1,5 +1,7 @@
 """What a trained model's reference says: what it knows, what its detector watches, which limits follow."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,7 @@ from trimtab.monitor.core.silence import HOUR_MS, floor
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model version's reference, ready for use.
+    """A model version's reference, ready for use. `identity` tells what its detector watches from anything else.
 
     `origin_ms`: looks start at it and at multiples of a look from it. `missing`: share of missing values by feature.
     """
@@ -27,6 +29,7 @@ class Reference:
     looks: Looks
     origin_ms: int
     missing: dict[str, float]
+    identity: str
 
 
 def known_model(features: names.FeatureNames, trained: ModelTrained) -> KnownModel:
@@ -55,7 +58,9 @@ def reference_of(plan: Plan, trained: ModelTrained) -> Reference:
     )
     missing = {name.partition(":")[2]: _share(s) for name, s in declared.signals.items() if s.kind == "missing"}
     origin_ms = floor(declared.from_ms % declared.look_ms, HOUR_MS)
-    return Reference(known_model(plan.features, trained), detector, looks, origin_ms, missing)
+    watched = [declared.look_ms, *((signal.name, signal.weight) for signal in detector.signals)]
+    identity = hashlib.sha256(json.dumps([trained.model.digest, watched]).encode()).hexdigest()[:16]
+    return Reference(known_model(plan.features, trained), detector, looks, origin_ms, missing, identity)
 
 
 def detector_of(drift: Drift, trained: ModelTrained) -> LoopDetector:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trimtab.contracts.control import ModelTrained, QualityRestored, QualityViolated
 from trimtab.loops.columns import event_columns
-from trimtab.loops.labels import NO_EVENTS, Asks, LabelEvents, LabelJoin, LabelWindow
+from trimtab.loops.labels import NO_EVENTS, Asks, LabelEvents, LabelWindow
 from trimtab.loops.model import Loop
 from trimtab.monitor.core import detection, joining, ledger, routing
 from trimtab.monitor.core.detection import Event
@@ -44,8 +44,7 @@ class LoopMonitor:
         self._plan = plan_of(loop)
         self.window = LabelWindow(loop.label, event_columns(loop.events[loop.label.of]), loop.task)
         self._state = JoinState({spec.name: Table(spec) for spec in joining.SPECS})
-        keep_ms = joining.keep_ms(self._plan, self.window.within_ms)
-        self._labels = LabelJoin(self.window, keep_ms=keep_ms, chunks=self._state.chunks)
+        self._labels = joining.opened_join(self._plan, self._state, self.window)
         self._ledger, self._watch = ledger.empty(), Watch(self._plan)
         self._stretches = HeldStretches()
         self._references: dict[str, Reference] = {}

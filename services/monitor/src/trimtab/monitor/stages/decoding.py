@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.contracts import envelope
 from trimtab.contracts.codec import HEADER_BYTES, MARKER, Reader, Schema, fingerprint
 from trimtab.contracts.columnar import NO_LONG, ColumnReader, Columns, Items
 from trimtab.contracts.data import SCHEMAS
@@ -202,17 +203,15 @@ def _mark(value: bytes) -> bytes:
     return value[len(MARKER) : HEADER_BYTES]
 
 
-_REJECTED = ColumnReader(SCHEMAS["rejected"], ("event", "rule", "event_time_ms"))
-_UNTIMELY = frozenset({"time", "time_ahead", "too_old"})
+_REJECTED = ColumnReader(SCHEMAS["rejected"], ("event", "rule"))
+_TOO_OLD = "too_old"
 
 
 def rejected(records: Sequence[Read], otherwise_ms: int) -> Mapping[str, Ints]:
-    """Times of rejected events by their name; `otherwise_ms` for those whose own time cannot be believed."""
+    """Times of rejected events by their name, as ingest dates them; `otherwise_ms` for those that are too old."""
     columns = _REJECTED.read([record.value or b"" for record in records])
     times = dict[str, list[int]]()
-    for event, rule, at_ms in zip(
-        *(columns[name].tolist() for name in ("event", "rule", "event_time_ms")), strict=True
-    ):
-        believed = at_ms != NO_LONG and rule not in _UNTIMELY
-        times.setdefault(event, []).append(at_ms if believed else otherwise_ms)
+    for event, rule, record in zip(columns["event"].tolist(), columns["rule"].tolist(), records, strict=True):
+        at_ms = otherwise_ms if rule == _TOO_OLD else envelope.event_time_ms(record.headers)
+        times.setdefault(event, []).append(at_ms)
     return {event: np.array(found, np.int64) for event, found in times.items()}

@@ -18,6 +18,8 @@ from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, 
 
 SERVICE, VERB = "monitor", "detect"
 COMMIT_INTERVAL_MS = 100
+MOST_RECORDS = 16
+"""In a batch: each may reach over days of event time, hour by hour of which is judged in one step."""
 OUTPUTS = (
     topics.DRIFT_DETECTED,
     topics.PERFORMANCE_MEASURED,
@@ -42,6 +44,7 @@ def detect_stage(loop: Loop, watch: Watch, views: Sequence[View]) -> Stage:
         tables=SPECS,
         views=views,
         step=detect_step(loop, watch),
+        max_batch=MOST_RECORDS,
         commit_interval_ms=COMMIT_INTERVAL_MS,
     )
 

@@ -15,13 +15,15 @@ from trimtab.monitor.core.joining import Joinables
 from trimtab.monitor.core.ledger import Tip
 from trimtab.monitor.core.observe import Named
 from trimtab.monitor.core.predictions import Deployment, Predictions, Shadows
-from trimtab.monitor.core.rows import unpack
+from trimtab.monitor.core.rows import Rows, unpack
 from trimtab.monitor.core.settled import payloads
 from trimtab.monitor.stages.decoding import LabelRows
 from trimtab.runtime.records import Headers, Out, Read
 
 _SIGNALS, _JOINABLE = AvroCodec(SCHEMAS["signals"]), AvroCodec(SCHEMAS["joinable"])
 _SAMPLED = b"-01"
+MOST_ROWS = 16_000
+"""Rows in a record: a third of a megabyte. A stretch of many hours with little in each has more."""
 
 
 def tip_of(records: Sequence[Read]) -> Tip | None:
@@ -50,13 +52,22 @@ class Writing:
         return envelope.headers(self.id, kind, self.task, self.at_ms, trace)
 
 
-def signals(writing: Writing, named: Named, deployments: Sequence[Deployment], tip: Tip | None) -> Out:
-    """The record of what a task saw."""
+def signals(writing: Writing, named: Named, deployments: Sequence[Deployment], tip: Tip | None) -> Sequence[Out]:
+    """What a task saw, in as many records as keep each of them small."""
+    return [
+        _signals(writing, named.names, named.rows.take(slice(first, first + MOST_ROWS)), deployments, tip)
+        for first in range(0, len(named.rows), MOST_ROWS)
+    ]
+
+
+def _signals(
+    writing: Writing, names: Sequence[str], rows: Rows, deployments: Sequence[Deployment], tip: Tip | None
+) -> Out:
     value = _SIGNALS.encode(
         {
             "task": writing.task,
-            "names": list(named.names),
-            "rows": named.rows.pack(),
+            "names": list(names),
+            "rows": rows.pack(),
             "deployments": [
                 {"sequence": d.sequence, "version": d.version, "digest": d.digest, "first_ms": d.first_ms}
                 for d in deployments

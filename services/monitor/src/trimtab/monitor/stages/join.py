@@ -23,6 +23,8 @@ from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, 
 
 SERVICE, VERB = "monitor", "join"
 COMMIT_INTERVAL_MS = 100
+MOST_RECORDS = 8
+"""In a batch: each may hold the asks and labels of a whole batch of route's."""
 _OUTCOME = AvroCodec(SCHEMAS["outcome"])
 
 
@@ -46,6 +48,7 @@ def join_stage(loop: Loop, holds: Holds, views: Sequence[View]) -> Stage:
         tables=joining.SPECS,
         views=views,
         step=Join(loop, holds),
+        max_batch=MOST_RECORDS,
         commit_interval_ms=COMMIT_INTERVAL_MS,
     )
 
@@ -75,15 +78,14 @@ class Join:
         )
         tip = max((tip for _, tip in read if tip is not None), default=None)
         out = list(self._outcomes(joined, partition))
-        if len(joined.shown.rows):
-            out.append(self._signals(joined, partition, records, tip))
+        if len(joined.outcomes):
+            out += self._signals(joined, partition, records, tip)
         return Result(out=out, measures=self._measures(joined, partition, labels))
 
     def _join_of(self, partition: int, state: JoinState) -> LabelJoin:
         owner, labels = self._joins.get(partition, (None, None))
         if labels is None or owner is not state.chunks:
-            keep_ms = joining.keep_ms(self._plan, self._window.within_ms)
-            labels = LabelJoin(self._window, keep_ms=keep_ms, chunks=state.chunks)
+            labels = joining.opened_join(self._plan, state, self._window)
             self._joins[partition] = (state.chunks, labels)
         return labels
 
@@ -112,7 +114,7 @@ class Join:
             headers = envelope.headers(f"{key}#{revision}", "outcome", task, settled_ms)
             yield Out(topic, key.encode(), _OUTCOME.encode(value), headers)
 
-    def _signals(self, joined: Joined, partition: int, records: Sequence[Read], tip: Tip | None) -> Out:
+    def _signals(self, joined: Joined, partition: int, records: Sequence[Read], tip: Tip | None) -> Sequence[Out]:
         last = records[-1].offset if records else joined.outcomes.settled_at_ms[-1]
         at_ms = max(joined.outcomes.settled_at_ms)
         writing = Writing(self._loop.name, f"{self._group}-{partition}", f"{last}", at_ms)

@@ -20,7 +20,6 @@ from trimtab.monitor.stages.decoding import (
     LabelRows,
     PredictionReader,
     Schemas,
-    keyed_alike,
     rejected,
 )
 from trimtab.monitor.stages.encoding import Routed, Shared, Writing
@@ -33,6 +32,8 @@ Records = Mapping[str, Sequence[Read]]
 """By topic, none empty."""
 SERVICE, VERB = "monitor", "route"
 COMMIT_INTERVAL_MS = 100
+MOST_RECORDS = 2_000
+"""In a batch: all of it goes into one record a partition."""
 
 
 class Waiting(msgspec.Struct, frozen=True, array_like=True):
@@ -79,6 +80,7 @@ def route_stage(loop: Loop, models: Models, schemas: Schemas, views: Sequence[Vi
         tables=[WAITING],
         views=views,
         step=Route(loop, models, schemas),
+        max_batch=MOST_RECORDS,
         commit_interval_ms=COMMIT_INTERVAL_MS,
     )
 
@@ -94,7 +96,6 @@ class Route:
     def __init__(self, loop: Loop, models: Models, schemas: Schemas) -> None:
         self._loop, self._plan, self._models = loop, plan_of(loop), models
         self._predictions, self._labels = PredictionReader(loop, schemas), LabelReader(loop, schemas)
-        self._keyed_alike = keyed_alike(loop)
         self._topic_of = {event: topics.events(loop.name, event) for event in counted_events(loop)}
         self._group = topics.group(SERVICE, VERB, loop.name)
 
@@ -141,11 +142,9 @@ class Route:
 
     def _signals(self, writing: Writing, arrivals: Arrivals, records: Records) -> Sequence[Out]:
         named = routing.shown(self._plan, arrivals, self._models.known)
-        if not len(named.rows):
-            return ()
         seen = [one for part in arrivals.predictions for one in deployments(part)]
         tip = encoding.tip_of(records.get(topics.predictions(self._loop.name), ()))
-        return [encoding.signals(writing, named, seen, tip)]
+        return encoding.signals(writing, named, seen, tip)
 
     def _joinables(self, writing: Writing, partition: int, arrivals: Arrivals, records: Records) -> Sequence[Out]:
         label_of = self._loop.label.of
@@ -154,7 +153,7 @@ class Route:
         labels = self._labels.read(label_records, arrivals.events[label_of], ids) if label_records else None
         shared = Shared(
             predicted_in=partition,
-            keyed_alike=self._keyed_alike,
+            keyed_alike=self._plan.keyed_alike,
             source=routing.source(self._plan, arrivals),
             classes=routing.classes(self._plan, arrivals.predictions, self._models.known),
             tip=encoding.tip_of(label_records),
@@ -171,7 +170,7 @@ class Route:
 
     def _places(self, part: Predictions, own: int) -> Ints:
         """The partition in which each ask meets its label; -1 where label.by is null."""
-        if self._keyed_alike:
+        if self._plan.keyed_alike:
             return np.full(len(part), own, np.int64)
         count = self._loop.partitions
         return np.fromiter((partition_of(by.encode(), count) if by else -1 for by in part.by), np.int64, len(part))
