@@ -1,6 +1,5 @@
 """What a loop has done, read from its topics by a plain consumer that sees committed records only."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +7,13 @@ from typing import Any
 import polars as pl
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from trimtab.contracts import control, data, topics
-from trimtab.contracts.codec import AvroCodec
-from trimtab.contracts.prediction import field_name, prediction_schema
+from trimtab.contracts import control, envelope, topics
+from trimtab.contracts.columnar import ColumnReader
+from trimtab.contracts.prediction import prediction_schema
 from trimtab.loops.model import Loop
 from trimtab.loops.vectors import names_of
-from trimtab.trainer.adapters.columns import OUTCOME, column, names
+from trimtab.runtime.records import Read
+from trimtab.trainer.adapters.columns import Frame, outcome_frame, prediction_frame
 
 CONTROL = (
     topics.DRIFT_DETECTED,
@@ -31,72 +31,101 @@ Told = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """`predictions`: one row a record, with scores of shadows as a list and features; `outcomes`: one a record.
+class Accepted:
+    """Events of one name that passed ingest: all records, and distinct ids."""
 
-    `control`: events by topic, in the order of their offsets. `rejected`: records in quarantine.
+    records: int
+    distinct: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What stands in a loop's topics.
+
+    `accepted`: events by name. `keys`: of all predictions, one a record. `predictions`: one row a record of the present
+    features: where it stands, what was said, the features under their columns' names. `shadows`: what else was said
+    there, one row a version. `outcomes`: one row a record. `control`: events by topic, in the order of their offsets.
+    `rejected`: records in quarantine.
     """
 
+    accepted: Mapping[str, Accepted]
+    keys: Sequence[bytes]
     predictions: pl.DataFrame
+    shadows: pl.DataFrame
     outcomes: pl.DataFrame
     control: Mapping[str, Sequence[Any]]
     rejected: int
 
     def copies(self) -> int:
-        """How many predictions, and outcomes of the same revision, there are too many."""
-        keys = Counter(self.predictions["key"].to_list())
-        places = Counter(self.outcomes.select("prediction_partition", "prediction_offset", "revision").iter_rows())
-        return sum(n - 1 for n in keys.values()) + sum(n - 1 for n in places.values())
+        """How many events, predictions, and outcomes of the same revision, there are too many."""
+        events = sum(one.records - one.distinct for one in self.accepted.values())
+        places = self.outcomes.select("prediction_partition", "prediction_offset", "revision")
+        return events + len(self.keys) - len(set(self.keys)) + len(places) - places.n_unique()
 
 
 async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Collected:
     """Read everything that is committed now."""
-    predictions = pl.DataFrame(
-        [row async for row in prediction_rows(bootstrap, loop, told)], infer_schema_length=None, orient="row"
-    )
-    codec = data.codec(data.Outcome)
-    outcomes = []
-    async for record in records(bootstrap, topics.outcomes(loop.name), told):
-        row = codec.decode(record.value)
-        outcomes.append({**row, "labelled": row["status"] == "labelled"})
-    rejected = [1 async for _ in records(bootstrap, topics.rejected(loop.name), told)]
-    events = {topic: await control_events(bootstrap, topic, loop.name) for topic in CONTROL}
-    schema: dict[str, type[pl.DataType]] = {"key": pl.String, **OUTCOME}
-    kept = [{name: row[name] for name in schema} for row in outcomes]
-    return Collected(predictions, pl.DataFrame(kept, schema=schema, orient="row"), events, len(rejected))
-
-
-async def prediction_rows(bootstrap: str, loop: Loop, told: Told) -> AsyncIterator[dict[str, Any]]:
-    """Every prediction as a row: where it stands, what was said by whom, the features under their columns' names."""
     known = names_of(loop)
-    codec = AvroCodec(prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged))
-    numbers, categories = names(loop)
-    fields = [(column(name), field_name(name)) for name in (*numbers, *categories)]
-    async for record in records(bootstrap, topics.predictions(loop.name), told):
-        value = codec.decode(record.value)
-        features = value["features"]
-        yield {
-            "partition": record.partition,
-            "offset": record.offset,
-            "key": value["key"],
-            "at_ms": value["at_ms"],
-            "version": value["version"],
-            "score": value["score"],
-            "shadow_versions": [shadow["version"] for shadow in value["shadows"]],
-            "shadow_scores": [shadow["score"] for shadow in value["shadows"]],
-            **{name: features[field] for name, field in fields},
-        }
+    schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
+    asked, also, settled = prediction_frame(loop, schema), shadow_frame(schema), list[pl.DataFrame]()
+    keys, predictions, shadows = list[bytes](), list[pl.DataFrame](), list[pl.DataFrame]()
+    async for batch in batches(bootstrap, topics.predictions(loop.name), told):
+        keys += [record.key for record in batch]
+        predictions.append(asked(batch))
+        shadows.append(also(batch))
+    async for batch in batches(bootstrap, topics.outcomes(loop.name), told):
+        settled.append(outcome_frame(batch))
+    rejected = [len(batch) async for batch in batches(bootstrap, topics.rejected(loop.name), told)]
+    return Collected(
+        accepted={name: await accepted(bootstrap, topics.events(loop.name, name), told) for name in loop.events},
+        keys=keys,
+        predictions=pl.concat(predictions or [asked(())]),
+        shadows=pl.concat(shadows or [also(())]),
+        outcomes=pl.concat(settled or [outcome_frame(())]),
+        control={topic: await control_events(bootstrap, topic, loop.name) for topic in CONTROL},
+        rejected=sum(rejected),
+    )
+
+
+async def accepted(bootstrap: str, topic: str, told: Told) -> Accepted:
+    """How many events stand in a topic."""
+    count, ids = 0, set[bytes | None]()
+    async for batch in batches(bootstrap, topic, told):
+        count += len(batch)
+        ids.update(envelope.get(record.headers, envelope.ID) for record in batch)
+    return Accepted(count, len(ids))
+
+
+def shadow_frame(schema: Mapping[str, Any]) -> Frame:
+    """Reads what versions beside the champion said: where the prediction stands, the version, its score."""
+    reader = ColumnReader(schema, ["shadows"])
+
+    def frame(records: Sequence[Read]) -> pl.DataFrame:
+        found = reader.read([record.value or b"" for record in records])["shadows"]
+        return pl.DataFrame(
+            {
+                "partition": pl.Series([records[row].partition for row in found.row.tolist()], dtype=pl.Int32),
+                "offset": pl.Series([records[row].offset for row in found.row.tolist()], dtype=pl.Int64),
+                "version": pl.Series(found.values["version"], dtype=pl.Int64),
+                "score": pl.Series(found.values["score"]).fill_nan(None).cast(pl.Float64),
+            }
+        )
+
+    return frame
 
 
 async def control_events(bootstrap: str, topic: str, loop: str) -> list[Any]:
     """The events of a control topic about one loop."""
     key = loop.encode()
     return [
-        control.decode(topic, one.value) async for one in records(bootstrap, topic, lambda _: None) if one.key == key
+        control.decode(topic, one.value)
+        async for batch in batches(bootstrap, topic, lambda _: None)
+        for one in batch
+        if one.key == key
     ]
 
 
-async def records(bootstrap: str, topic: str, told: Told) -> AsyncIterator[Any]:
+async def batches(bootstrap: str, topic: str, told: Told) -> AsyncIterator[Sequence[Any]]:
     """Every committed record with a value, of all partitions, up to the end as it is now."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False)
     await consumer.start()
@@ -108,9 +137,7 @@ async def records(bootstrap: str, topic: str, told: Told) -> AsyncIterator[Any]:
         while any([await consumer.position(part) < ends[part] for part in partitions]):
             for found in (await consumer.getmany(timeout_ms=500)).values():
                 told(len(found))
-                for record in found:
-                    if record.value is not None:
-                        yield record
+                yield [record for record in found if record.value is not None]
     finally:
         await consumer.stop()
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,44 @@ from trimtab.loops.model import Loop
 UP_MS = 2**62
 
 
-def sent(loop: Loop, data: Path, until: str | None) -> tuple[Mapping[str, int], set[str]]:
-    """What was played: events by name, and the keys of the asks."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was played. `counts`: events by name. `ids`: distinct ids by name, where events have one. `asks`: keys."""
+
+    counts: Mapping[str, int]
+    ids: Mapping[str, int]
+    asks: frozenset[str]
+
+
+def sent(loop: Loop, data: Path, until: str | None) -> Sent:
+    """The recorded events up to a time."""
     last_ms = times.parse(until) if until else UP_MS
     counts: Counter[str] = Counter()
-    keys: set[str] = set()
+    ids: dict[str, set[str]] = {name: set() for name, event in loop.events.items() if event.id}
+    asks: set[str] = set()
     with opened(loop, data) as recorded:
         for chunk in recorded.chunks():
             inside = chunk.time_ms <= last_ms
             for number, name in enumerate(chunk.events):
                 rows = int((chunk.event[inside] == number).sum())
                 counts[name] += rows
-                if name == loop.predict.on:
-                    keys.update(chunk.frames[number][loop.predict.key].head(rows).cast(pl.String).to_list())
-    return counts, keys
+                frame, event = chunk.frames[number].head(rows), loop.events[name]
+                if event.id and rows:
+                    ids[name].update(frame[event.id].cast(pl.String))
+                if name == loop.predict.on and rows:
+                    asks.update(frame[loop.predict.key].cast(pl.String))
+    return Sent(counts, {name: len(some) for name, some in ids.items()}, frozenset(asks))
 
 
-def report(
-    loop: Loop, collected: Collected, contenders: Sequence[Contender], played: tuple[Mapping[str, int], set[str]]
-) -> Report:
+def lost(played: Sent, collected: Collected) -> int:
+    """Asks without a prediction, and events that are neither among the loop's events nor in quarantine."""
+    unanswered = len(played.asks - {key.decode() for key in collected.keys})
+    gone = sum(max(0, count - collected.accepted[name].distinct) for name, count in played.ids.items())
+    return unanswered + max(0, gone - collected.rejected)
+
+
+def report(loop: Loop, collected: Collected, contenders: Sequence[Contender], played: Sent) -> Report:
     """Everything that the page shows."""
-    counts, keys = played
     events = collected.control
     labelled = collected.outcomes.filter("labelled").select("prediction_partition", "prediction_offset").n_unique()
     predictions = collected.predictions
@@ -48,11 +66,11 @@ def report(
         from_ms=span[0],
         to_ms=span[1],
         counts={
-            "events": sum(counts.values()),
-            "predictions": len(predictions),
+            "events": sum(played.counts.values()),
+            "predictions": len(collected.keys),
             "outcomes": labelled,
             "rejected": collected.rejected,
-            "lost": len(keys - set(predictions["key"].to_list())),
+            "lost": lost(played, collected),
             "duplicated": collected.copies(),
             "drifts": len(events[topics.DRIFT_DETECTED]),
             "retrains_requested": len(events[topics.RETRAIN_REQUESTED]),

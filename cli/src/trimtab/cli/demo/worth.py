@@ -47,7 +47,7 @@ def worth(loop: Loop, collected: Collected, told: Told) -> Sequence[Contender]:
     told("the loop and its first model")
     found = [
         measured.of("loop", "The loop", refits, own),
-        measured.of("first_model", "The first model, kept", 1, first_model_scores(ordered)),
+        measured.of("first_model", "The first model, kept", 1, first_model_scores(ordered, collected.shadows)),
     ]
     told("a refit every 30 days")
     cron = kept(history, first.at_ms, EVERY_MS, loop.train.window_ms, lambda at: told(f"a refit at {day(at)}"))
@@ -60,19 +60,12 @@ def worth(loop: Loop, collected: Collected, told: Told) -> Sequence[Contender]:
     return found
 
 
-def first_model_scores(ordered: pl.DataFrame) -> NDArray[np.float64]:
+def first_model_scores(ordered: pl.DataFrame, shadows: pl.DataFrame) -> NDArray[np.float64]:
     """[n] what the first model said, as champion or as shadow; NaN where it was not asked."""
-    shadows = ordered.select(
-        score=pl.when(pl.col("version") == 1)
-        .then(pl.col("score"))
-        .otherwise(pl.col("shadow_scores").list.get(first_shadow(), null_on_oob=True))
-    )
-    return shadows["score"].fill_null(float("nan")).to_numpy()
-
-
-def first_shadow() -> pl.Expr:
-    """Where version 1 stands among the shadows; beyond them where it does not."""
-    return pl.col("shadow_versions").list.eval(pl.element() == 1).list.arg_max().fill_null(1 << 20)
+    beside = shadows.filter(pl.col("version") == 1).select("partition", "offset", beside="score")
+    joined = ordered.join(beside, on=["partition", "offset"], how="left", maintain_order="left")
+    said = joined.select(said=pl.when(pl.col("version") == 1).then("score").otherwise("beside"))
+    return said["said"].fill_null(float("nan")).to_numpy()
 
 
 class Measuring:
