@@ -17,7 +17,7 @@ from uuid import uuid4  # noqa: TID251  # a loop of its own for each test
 import httpx
 import pytest
 from trimtab.cli.log import follower
-from trimtab.cli.loops.apply import apply
+from trimtab.cli.loops.apply import apply, write
 from trimtab.contracts import data, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.data import Rejected
@@ -156,6 +156,7 @@ def world(tmp_path: Path, kafka: str) -> Iterator[World]:
         yield made
     finally:
         made.stop()
+        asyncio.run(write(made.connection, made.loop.name, None))
 
 
 def test_killed_again_and_again_nothing_is_lost_and_nothing_doubled(world: World) -> None:
