@@ -22,7 +22,7 @@ from trimtab.loops.files import Recorded
 from trimtab.loops.model import Loop
 
 DAY_MS = 86_400_000
-STEPS = 8
+STEPS = 4
 """Into how many slices the lead is cut: the finer, the less the services wait for each other."""
 LOOK_S = 0.2
 BOOKMARK_S = 1.0
