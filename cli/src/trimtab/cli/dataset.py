@@ -12,8 +12,8 @@ from trimtab.cli.cluster.address import find
 from trimtab.cli.lineage import read_lineage, store_url
 from trimtab.cli.loops.commands import NoLoopError
 from trimtab.cli.loops.declared import NEVER, read_declared
+from trimtab.cli.moments import moment
 from trimtab.cli.settings import ClusterSettings
-from trimtab.contracts import times
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
 from trimtab.runtime.kafka.bus import KafkaBus
@@ -27,7 +27,8 @@ def dataset(
     loop: Annotated[str, typer.Argument(help="The loop's name.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The file [default: LOOP.parquet].")] = None,
     at: Annotated[
-        str | None, typer.Option("--at", help="As of this event time [default: the newest there is].")
+        int | None,
+        typer.Option("--at", parser=moment, metavar="TIME", help="As of this event time [default: the newest]."),
     ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="The rows of this model: LOOP/VERSION or a digest.")
@@ -45,7 +46,7 @@ def dataset(
         file.write_bytes(BlobStore(store_url(settings)).get(found.dataset.blob))
         rows = found.dataset.rows
     else:
-        frame = asyncio.run(_gathered(kafka, _loop(kafka, loop), None if at is None else times.parse(at)))
+        frame = asyncio.run(_gathered(kafka, _loop(kafka, loop), at))
         frame.write_parquet(file)
         rows = len(frame)
     print(f"{rows} rows in {file}")

@@ -17,6 +17,7 @@ from trimtab.cli.cluster.address import find
 from trimtab.cli.lineage import store_url
 from trimtab.cli.log import follower
 from trimtab.cli.loops.commands import NoLoopError
+from trimtab.cli.moments import moment
 from trimtab.cli.settings import ClusterSettings
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import data, times, topics
@@ -50,7 +51,9 @@ def rejected(
     loop: Annotated[str, typer.Argument(help="The loop's name.")],
     event: Annotated[str | None, typer.Option("--event", "-e", help="Of this event alone.")] = None,
     rule: Annotated[str | None, typer.Option("--rule", "-r", help="By this rule alone: schema, quality, …")] = None,
-    since: Annotated[str | None, typer.Option(help="Rejected since then (RFC 3339 with a zone).")] = None,
+    since: Annotated[
+        int | None, typer.Option(parser=moment, metavar="TIME", help="Rejected since then: a date, or RFC 3339.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Show so many of the newest.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="All of them, one JSON object on each line.")] = False,
     redrive: Annotated[bool, typer.Option("--redrive", help="Send them in again, as they came.")] = False,
@@ -62,7 +65,7 @@ def rejected(
     """
     settings = ClusterSettings()
     connection = find(settings).kafka
-    choice = Choice(event, rule, None if since is None else times.parse(since))
+    choice = Choice(event, rule, since)
     found = asyncio.run(read(connection, loop, choice))
     if as_json:
         for one in found:

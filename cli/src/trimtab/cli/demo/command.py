@@ -23,9 +23,11 @@ from trimtab.cli.demo.memory import PeakMemory
 from trimtab.cli.demo.summary import summary, told
 from trimtab.cli.demo.worth import worth
 from trimtab.cli.errors import ClusterError
+from trimtab.cli.moments import moment
 from trimtab.cli.report.data import Report
 from trimtab.cli.report.page import page
 from trimtab.cli.settings import ClusterSettings
+from trimtab.contracts import times
 from trimtab.loops import declaration
 from trimtab.loops.files import event_files
 from trimtab.loops.model import Loop
@@ -50,7 +52,9 @@ class NoExampleError(ClusterError):
 
 def demo(
     folder: Annotated[Path, typer.Argument(help="The example's folder.")] = Path("examples/flights"),
-    until: Annotated[str | None, typer.Option("--to", help="Play only up to this time (RFC 3339).")] = None,
+    until: Annotated[
+        int | None, typer.Option("--to", parser=moment, metavar="TIME", help="Play only up to this date or time.")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the cluster running when it is done.")] = False,
 ) -> None:
     """Play a year of real flights through a cluster of its own, and report what the closed loop was worth.
@@ -71,7 +75,7 @@ def demo(
     console.rule(f"[bold]{loop.name}")
     with cluster(keep), PeakMemory() as memory:
         step("apply", str(folder))
-        step("replay", loop.name, "--data", str(data), *(["--to", until] if until else []))
+        step("replay", loop.name, "--data", str(data), *([] if until is None else ["--to", times.text(until)]))
         report = results(loop, data, until, console)
     figures = summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb)
     (place / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
@@ -105,7 +109,7 @@ def step(*command: str) -> None:
         raise DemoError(command, done.returncode)
 
 
-def results(loop: Loop, data: Path, until: str | None, console: Console) -> Report:
+def results(loop: Loop, data: Path, until: int | None, console: Console) -> Report:
     """Read the topics and compare with what else could have been done."""
     columns = (
         SpinnerColumn(),

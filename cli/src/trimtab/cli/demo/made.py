@@ -10,7 +10,7 @@ import polars as pl
 
 from trimtab.cli.demo.collect import Collected
 from trimtab.cli.report.data import Contender, Mark, Report, RetrainRow
-from trimtab.contracts import times, topics
+from trimtab.contracts import topics
 from trimtab.contracts.control import ModelTrained, RetrainRequested
 from trimtab.loops.files import opened
 from trimtab.loops.model import Loop
@@ -27,9 +27,9 @@ class Sent:
     asks: frozenset[str]
 
 
-def sent(loop: Loop, data: Path, until: str | None) -> Sent:
+def sent(loop: Loop, data: Path, until: int | None) -> Sent:
     """The recorded events up to a time."""
-    last_ms = times.parse(until) if until else UP_MS
+    last_ms = UP_MS if until is None else until
     counts: Counter[str] = Counter()
     ids: dict[str, set[str]] = {name: set() for name, event in loop.events.items() if event.id}
     asks: set[str] = set()

@@ -16,6 +16,7 @@ from trimtab.cli.cluster.address import find
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.loops.commands import NoLoopError
 from trimtab.cli.loops.declared import NEVER, History, read_declared
+from trimtab.cli.moments import moment
 from trimtab.cli.replay.bookmark import BookmarkFile, about
 from trimtab.cli.replay.run import Place, Score, lead_of
 from trimtab.cli.replay.run import replay as play
@@ -65,8 +66,12 @@ def replay(
     speed: Annotated[
         str | None, typer.Option(help="Event time per second: 1h, 7d, or a factor, 60x. Left out: as fast as it goes.")
     ] = None,
-    since: Annotated[str | None, typer.Option("--from", help="Only events after this time (RFC 3339).")] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Only events up to this time (RFC 3339).")] = None,
+    since: Annotated[
+        int | None, typer.Option("--from", parser=moment, metavar="TIME", help="Only events from this date or time on.")
+    ] = None,
+    until: Annotated[
+        int | None, typer.Option("--to", parser=moment, metavar="TIME", help="Only events up to this date or time.")
+    ] = None,
     lead: Annotated[
         str | None,
         typer.Option(
@@ -157,9 +162,9 @@ def _event_of(text: str, loop: Loop) -> tuple[str, Path]:
     raise UnknownEventFileError(text, list(loop.events))
 
 
-def _span(recorded: Recorded, since: str | None, until: str | None) -> Span:
-    after_ms = times.parse(since) - 1 if since else recorded.first_ms - 1
-    return Span(after_ms, times.parse(until) if until else recorded.last_ms)
+def _span(recorded: Recorded, since: int | None, until: int | None) -> Span:
+    after_ms = recorded.first_ms - 1 if since is None else since - 1
+    return Span(after_ms, recorded.last_ms if until is None else until)
 
 
 def _lead(text: str | None, loop: Loop) -> int | None:

@@ -1,0 +1,115 @@
+"""The same recorded events through a real cluster and through a backtest: the same features, scores and decisions."""
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from trimtab.cli.backtest import closed
+from trimtab.cli.backtest.recorded import Recording, recording
+from trimtab.cli.backtest.rows import History
+from trimtab.cli.cluster.address import find
+from trimtab.cli.demo.collect import Collected, collect
+from trimtab.cli.demo.worth import history_of
+from trimtab.cli.settings import ClusterSettings
+from trimtab.contracts import topics
+from trimtab.contracts.control import DeploymentChanged, RetrainRequested
+from trimtab.loops import declaration
+from trimtab.ml.datasets import Dataset
+
+CLICKS = Path(__file__).resolve().parents[2] / "examples" / "clicks"
+FIT_TIME = ('fit_time = "1h"', 'fit_time = "12h"')
+"""So that a replay may run half a day ahead: minutes become seconds."""
+
+
+@pytest.fixture
+def clicks(tmp_path: Path) -> Path:
+    """The folder of the loop, with its events in `data`."""
+    spec = importlib.util.spec_from_file_location("generate_clicks", CLICKS / "generate.py")
+    assert spec
+    assert spec.loader
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    generator.generate(tmp_path / "clicks" / "data")
+    for schema in CLICKS.glob("*.avsc"):
+        (tmp_path / "clicks" / schema.name).write_text(schema.read_text())
+    toml = (CLICKS / "loop.toml").read_text()
+    assert FIT_TIME[0] in toml
+    (tmp_path / "clicks" / "loop.toml").write_text(toml.replace(*FIT_TIME))
+    return tmp_path / "clicks"
+
+
+@pytest.fixture
+def live(tmp_path: Path, clicks: Path) -> Iterator[Collected]:
+    """What the loop's topics hold after a replay through a cluster."""
+    place = tmp_path / "cluster"
+
+    def trimtab(*arguments: str) -> None:
+        environment = ["env", "-u", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", f"TRIMTAB_DATA_DIR={place}"]
+        argv = [*environment, sys.executable, "-m", "trimtab.cli", *arguments]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    try:
+        trimtab("up", "--detach")
+        trimtab("apply", str(clicks))
+        trimtab("replay", str(clicks))
+        kafka = find(ClusterSettings(data_dir=place)).kafka
+        yield asyncio.run(collect(kafka.bootstrap_servers, declaration.load(clicks)))
+    finally:
+        trimtab("down")
+
+
+@pytest.mark.timeout(600)
+def test_a_live_run_and_a_backtest_agree(live: Collected, clicks: Path) -> None:
+    loop = declaration.load(clicks)
+    read = recording(loop, clicks / "data")
+    ran = closed.run(read, None)
+    history = history_of(loop, live)
+    there = by_key(history.asks)
+    assert same(there, by_key(read.history.asks)), "features"
+    assert np.array_equal(there.scores, scores_by_key(read, ran.scores), equal_nan=True), "scores"
+    assert np.isfinite(there.scores).sum() > len(there) / 2
+    assert decisions(live.control[topics.RETRAIN_REQUESTED], live.control[topics.DEPLOYMENT_CHANGED]) == decisions(
+        [event for event in ran.events if isinstance(event, RetrainRequested)],
+        [event for event in ran.events if isinstance(event, DeploymentChanged)],
+    )
+    assert labels(history) == labels(read.history)
+
+
+def by_key(rows: Dataset) -> Dataset:
+    return rows.take(np.argsort(rows.keys.astype(str)))
+
+
+def same(one: Dataset, other: Dataset) -> bool:
+    return (
+        one.keys.tolist() == other.keys.tolist()
+        and np.array_equal(one.at_ms, other.at_ms)
+        and np.array_equal(one.numbers, other.numbers, equal_nan=True)
+        and one.categories.tolist() == other.categories.tolist()
+    )
+
+
+def scores_by_key(read: Recording, scores: np.ndarray) -> np.ndarray:
+    found: np.ndarray = scores[np.argsort(read.history.asks.keys.astype(str))]
+    return found
+
+
+def decisions(
+    requested: Sequence[RetrainRequested], deployed: Sequence[DeploymentChanged]
+) -> list[tuple[int, str, str | None]]:
+    """When what was asked for and deployed, and which model it was, to the byte."""
+    causes = [(one.at_ms, one.cause.kind, None) for one in requested]
+    champions = [
+        (one.effective_at_ms, one.cause, None if one.champion is None else one.champion.digest) for one in deployed
+    ]
+    return [*causes, *champions]
+
+
+def labels(history: History) -> dict[str, float]:
+    """The label of each ask; -1 where there is none."""
+    return dict(zip(history.asks.keys.tolist(), np.nan_to_num(history.labels, nan=-1.0).tolist(), strict=True))
