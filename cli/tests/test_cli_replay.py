@@ -15,8 +15,8 @@ from trimtab.cli.replay.bookmark import Bookmark, BookmarkFile, about
 from trimtab.cli.replay.pace import Allowance, Snapshot, allowance, covers, is_done
 from trimtab.cli.replay.services import snapshot_of, wanted_tasks
 from trimtab.cli.replay.slices import Span, slices
-from trimtab.cli.replay.watch import DECIDERS, NOTHING, Watched, fold, watched_topics
-from trimtab.contracts import control, topics
+from trimtab.cli.replay.watch import DECIDERS, NOTHING, Watched, fold, forget, watched_topics
+from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.control import (
     DeploymentChanged,
     ModelRegistered,
@@ -25,6 +25,7 @@ from trimtab.contracts.control import (
     TimeAdvanced,
     TrainingFailed,
 )
+from trimtab.contracts.envelope import Headers
 from trimtab.loops.files import Chunk
 
 ALL = Span(-(2**60), 2**60)
@@ -75,6 +76,7 @@ class Written:
     offset: int = 0
     partition: int = 3
     key: bytes | None = b"x"
+    headers: Headers = ()
 
 
 def written(*events: object) -> list[Written]:
@@ -155,7 +157,6 @@ def test_a_replay_keeps_its_lead_and_never_takes_back_what_it_allowed() -> None:
     [
         (CALM, replace(SEEN, requested=frozenset({"a"})), "a retrain is open"),
         (replace(CALM, running=False), SEEN, "services are starting"),
-        (CALM, replace(SEEN, last={(topics.TIME_ADVANCED, 3): 8}), "decisions are due"),
         (CALM, replace(SEEN, sequence=3), "the predictor loads a model"),
         (replace(CALM, progress_ms=None), SEEN, "services are behind"),
     ],
@@ -163,6 +164,32 @@ def test_a_replay_keeps_its_lead_and_never_takes_back_what_it_allowed() -> None:
 def test_a_replay_stands_still_while_something_is_due(snapshot: Snapshot, watched: Watched, why: str) -> None:
     assert allowance(Allowance(500, ""), snapshot, watched, 100) == Allowance(500, why)
     assert not is_done(snapshot, watched, 1_000)
+
+
+def test_a_replay_leads_before_what_has_been_decided() -> None:
+    """An event that some decider has not read holds back what is later than it."""
+    place = (topics.TIME_ADVANCED, 3)
+    watched = replace(SEEN, last={place: 9}, times={place: [(7, 100), (8, 700), (9, 800)]})
+    assert allowance(Allowance(500, ""), CALM, watched, 100) == Allowance(799, "decisions are due")
+    one_behind = {**READ, (DECIDERS[0], *place): 7}
+    assert allowance(Allowance(0, ""), replace(CALM, read=one_behind), watched, 100).until_ms == 199
+    assert allowance(Allowance(0, ""), replace(CALM, read=dict.fromkeys(READ, 10)), watched, 100).until_ms == 1_100
+    assert not is_done(CALM, watched, 1_000)
+
+
+def test_what_every_decider_has_read_is_forgotten() -> None:
+    place = (topics.TIME_ADVANCED, 3)
+    unread = (topics.RETRAIN_DECLINED, 0)
+    watched = replace(SEEN, times={place: [(7, 100), (8, 700)], unread: [(1, 5)]})
+    assert forget(watched, READ).times == {place: [(8, 700)]}
+    assert forget(watched, {**READ, (DECIDERS[0], *place): 7}).times == {place: [(7, 100), (8, 700)]}
+
+
+def test_the_time_of_an_event_stands_in_its_header_or_in_itself() -> None:
+    advanced = TimeAdvanced(loop="x", at_ms=5)
+    (plain,) = written(advanced)
+    headed = replace(plain, offset=1, headers=envelope.headers("1", "time.advanced", "monitor", 6))
+    assert fold(NOTHING, [plain, headed], "x").times == {(topics.TIME_ADVANCED, 3): [(0, 5), (1, 6)]}
 
 
 def test_a_replay_is_done_when_all_is_worked_off() -> None:
@@ -216,4 +243,5 @@ def test_a_bookmark_belongs_to_its_files_and_topics(tmp_path: Path) -> None:
 
 def test_time_advanced_is_read_but_opens_nothing() -> None:
     found = fold(NOTHING, written(TimeAdvanced(loop="x", at_ms=5)), "x")
-    assert found == replace(NOTHING, last={(topics.TIME_ADVANCED, 3): 0})
+    place = (topics.TIME_ADVANCED, 3)
+    assert found == replace(NOTHING, last={place: 0}, times={place: [(0, 5)]})

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from trimtab.cli.topics import UnreachableError
+from trimtab.contracts.envelope import Headers
 from trimtab.runtime.kafka.connection import Connection
 
 
@@ -24,6 +25,8 @@ class Read(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
 
 
 class Follower:

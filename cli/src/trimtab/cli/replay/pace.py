@@ -1,8 +1,8 @@
 """How far a replay may go: at most `lead` of event time beyond the slowest service, and not while a retrain is open.
 
 Pure. A snapshot of the services is taken first, the control plane is read to its end afterwards. So whatever followed
-from events up to the snapshot's progress is in the log when it is read; and when the deciders' positions in the
-snapshot cover all of that, everything that follows from it is there too.
+from events up to the snapshot's progress is in the log when it is read; and up to the first event that the deciders'
+positions in the snapshot do not cover, everything that follows from it is there too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,19 +42,30 @@ def covers(snapshot: Snapshot, watched: Watched) -> bool:
     return all(offset > watched.last.get((topic, part), -1) for (_, topic, part), offset in snapshot.read.items())
 
 
+def decided_ms(snapshot: Snapshot, watched: Watched) -> int | None:
+    """Up to which event time every decision has been made; None: unknown."""
+    due = [
+        at_ms
+        for (_, topic, part), read in snapshot.read.items()
+        for offset, at_ms in watched.times.get((topic, part), ())
+        if offset >= read
+    ]
+    return None if snapshot.progress_ms is None else min([snapshot.progress_ms, *(at_ms - 1 for at_ms in due)])
+
+
 def allowance(before: Allowance, snapshot: Snapshot, watched: Watched, lead_ms: int) -> Allowance:
     """What may be sent now; never less than before."""
     if watched.open:
         return Allowance(before.until_ms, "a retrain is open")
     if not snapshot.running:
         return Allowance(before.until_ms, "services are starting")
-    if not covers(snapshot, watched):
-        return Allowance(before.until_ms, "decisions are due")
     if snapshot.sequence < watched.sequence:
         return Allowance(before.until_ms, "the predictor loads a model")
-    if snapshot.progress_ms is None:
+    decided = decided_ms(snapshot, watched)
+    if decided is None or snapshot.progress_ms is None:
         return Allowance(before.until_ms, "services are behind")
-    return Allowance(max(before.until_ms, snapshot.progress_ms + lead_ms), "services are behind")
+    why = "services are behind" if decided == snapshot.progress_ms else "decisions are due"
+    return Allowance(max(before.until_ms, decided + lead_ms), why)
 
 
 def is_done(snapshot: Snapshot, watched: Watched, last_ms: int) -> bool:

@@ -17,7 +17,7 @@ from trimtab.cli.replay.feed import Feed
 from trimtab.cli.replay.pace import Allowance, Snapshot, allowance, is_done
 from trimtab.cli.replay.services import Services
 from trimtab.cli.replay.slices import Slice, Span, slices
-from trimtab.cli.replay.watch import NOTHING, Watched, fold, watched_topics
+from trimtab.cli.replay.watch import NOTHING, Watched, fold, forget, watched_topics
 from trimtab.loops.files import Recorded
 from trimtab.loops.model import Loop
 
@@ -136,7 +136,8 @@ class Player:
     async def _look(self) -> Snapshot:
         """The services first, the control plane afterwards: see pace.py."""
         snapshot = await self._services.snapshot()
-        self._watched = fold(self._watched, await self._control.catch_up(), self._score.loop.name)
+        watched = fold(self._watched, await self._control.catch_up(), self._score.loop.name)
+        self._watched = forget(watched, snapshot.read)
         if snapshot.refused and snapshot.sequence < self._watched.sequence:
             raise RefusedDeploymentError(snapshot.refused)
         return snapshot

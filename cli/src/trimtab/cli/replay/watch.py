@@ -1,15 +1,26 @@
 """What the control plane says about a loop: open retrains, the deployment, and who has read how far. Pure."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from trimtab.cli.log import Read
-from trimtab.contracts import control, topics
-from trimtab.contracts.control import DeploymentChanged, ModelRegistered, RetrainRequested, TrainingFailed
+from trimtab.contracts import control, envelope, topics
+from trimtab.contracts.control import (
+    DeploymentChanged,
+    ModelRegistered,
+    PublishedSchema,
+    RetrainRequested,
+    TrainingFailed,
+)
 from trimtab.contracts.specs import TopicTemplate
 
+Place = tuple[str, int]
+"""(topic, partition)"""
 DECIDERS = ("retrain-controller.decide", "registry.fold")
 """Stages that turn control events into others; until they have read everything, more may follow from it."""
+
+_FOLLOWED = (topics.RETRAIN_REQUESTED, topics.TRAINING_FAILED, topics.MODEL_REGISTERED, topics.DEPLOYMENT_CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +28,15 @@ class Watched:
     """The control plane as far as it was read, whatever the order in which its topics were read.
 
     `requested`, `closed`: ids of retrains that were asked for, and that came to an end. `sequence`: of the newest
-    deployment. `last`: newest offset by (topic, partition).
+    deployment. `last`: newest offset by (topic, partition). `times`: (offset, event time) of the loop's own events by
+    place, of those that some decider may not have read.
     """
 
     requested: frozenset[str]
     closed: frozenset[str]
     sequence: int
-    last: Mapping[tuple[str, int], int]
+    last: Mapping[Place, int]
+    times: Mapping[Place, Sequence[tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def open(self) -> frozenset[str]:
@@ -42,15 +55,38 @@ def watched_topics() -> list[str]:
 
 def fold(state: Watched, records: Iterable[Read], loop: str) -> Watched:
     """The state after these records, which are in their partitions' order."""
+    last, times = dict(state.last), defaultdict(list, {place: list(some) for place, some in state.times.items()})
     for record in records:
-        last = {**state.last, (record.topic, record.partition): record.offset}
-        state = replace(state, last=last)
+        place = record.topic, record.partition
+        last[place] = record.offset
         if record.value is not None and record.key == loop.encode():
-            state = _after(state, control.decode(record.topic, record.value))
-    return state
+            state, at_ms = _after(state, record, record.value)
+            times[place].append((record.offset, at_ms))
+    return replace(state, last=last, times=times)
 
 
-def _after(state: Watched, event: object) -> Watched:
+def forget(state: Watched, read: Mapping[tuple[str, str, int], int]) -> Watched:
+    """Without the times of events that every decider has read. `read`: (stage, topic, partition) → next offset."""
+    slowest: dict[Place, int] = {}
+    for (_, topic, partition), offset in read.items():
+        slowest[topic, partition] = min(offset, slowest.get((topic, partition), offset))
+    left = {
+        place: [one for one in some if one[0] >= slowest[place]]
+        for place, some in state.times.items()
+        if place in slowest
+    }
+    return replace(state, times={place: some for place, some in left.items() if some})
+
+
+def _after(state: Watched, record: Read, value: bytes) -> tuple[Watched, int]:
+    """The state after one of the loop's events, and its event time."""
+    if record.topic not in _FOLLOWED and envelope.get(record.headers, envelope.TIME) is not None:
+        return state, envelope.event_time_ms(record.headers)
+    event = control.decode(record.topic, value)
+    return _folded(state, event), 0 if isinstance(event, PublishedSchema) else event.at_ms
+
+
+def _folded(state: Watched, event: object) -> Watched:
     match event:
         case RetrainRequested(request_id=request):
             return replace(state, requested=state.requested | {request})
