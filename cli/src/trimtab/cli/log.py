@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 from trimtab.cli.topics import UnreachableError
 from trimtab.contracts.envelope import Headers
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.partitioner import partition_of
 
 
 class Read(Protocol):
@@ -53,8 +54,13 @@ class Follower:
 
 
 @asynccontextmanager
-async def follower(connection: Connection, topics: Sequence[str]) -> AsyncIterator[Follower]:
-    """A reader of all partitions of these topics from their start, for a `with`. Raises UnreachableError."""
+async def follower(
+    connection: Connection, topics: Sequence[str], *, key: bytes | None = None
+) -> AsyncIterator[Follower]:
+    """A reader of these topics from their start, for a `with`. Raises UnreachableError.
+
+    `key`: of the partitions that hold records of this key alone; None: of all.
+    """
     consumer = AIOKafkaConsumer(
         isolation_level="read_committed",
         auto_offset_reset="earliest",
@@ -68,7 +74,10 @@ async def follower(connection: Connection, topics: Sequence[str]) -> AsyncIterat
         await consumer.stop()
         raise UnreachableError(connection.bootstrap_servers, str(error)) from error
     try:
-        assigned = [TopicPartition(topic, number) for topic in topics for number in await _partitions(consumer, topic)]
+        known = {topic: await _partitions(consumer, topic) for topic in topics}
+        if key is not None:
+            known = {topic: [partition_of(key, len(numbers))] for topic, numbers in known.items() if numbers}
+        assigned = [TopicPartition(topic, number) for topic, numbers in known.items() for number in numbers]
         consumer.assign(assigned)
         yield Follower(consumer, assigned)
     finally:

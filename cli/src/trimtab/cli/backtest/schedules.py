@@ -1,7 +1,10 @@
 """Policies without decisions: the first model kept, one model kept from a date on, a refit on schedule."""
 
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +44,31 @@ def kept(
     """
     scores = np.full(len(history.asks), np.nan)
     fits = []
-    for at_ms in due_times(history, first_ms, every_ms):
-        rows = history.matured(at_ms, history_ms)
-        fitted = training.fit(history.loop.model, history.loop.task, rows, SEED)
-        package = packaging.package(fitted, rows)
-        fits.append((at_ms, len(rows)))
-        start = int(np.searchsorted(history.asks.at_ms, at_ms + history.loop.train.fit_time_ms))
-        served = history.asks.between(at_ms + history.loop.train.fit_time_ms, FOREVER_MS)
-        scores[start:] = Scorer.load(package.format, package.blob).score(served)
-        told(at_ms)
+    spans = list(pairwise([*due_times(history, first_ms, every_ms), FOREVER_MS]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (at_ms, _), served in zip(
+            spans, pool.map(lambda span: _served(history, history_ms, span), spans), strict=True
+        ):
+            scores[served.first : served.first + len(served.scores)] = served.scores
+            fits.append((at_ms, served.learned))
+            told(at_ms)
     return Kept(scores, tuple(fits))
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What one model says of the asks that it serves, from the first of them on, and how many rows it learned from."""
+
+    first: int
+    scores: NDArray[np.float64]
+    learned: int
+
+
+def _served(history: History, history_ms: int | None, span: tuple[int, int]) -> _Served:
+    """The model of a fit at the span's start, which serves until that of a fit at its end."""
+    rows = history.matured(span[0], history_ms)
+    package = packaging.package(training.fit(history.loop.model, history.loop.task, rows, SEED), rows)
+    from_ms, until_ms = (at_ms + history.loop.train.fit_time_ms for at_ms in span)
+    asks = history.asks.between(from_ms, until_ms)
+    said = Scorer.load(package.format, package.blob).score(asks) if len(asks) else np.empty(0)
+    return _Served(int(np.searchsorted(history.asks.at_ms, from_ms)), said, len(rows))

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -102,12 +103,13 @@ def shadow_frame(schema: Mapping[str, Any]) -> Frame:
 
     def frame(records: Sequence[Read]) -> pl.DataFrame:
         found = reader.read([record.value or b"" for record in records])["shadows"]
+        said = found.values or {"version": np.empty(0, np.int64), "score": np.empty(0)}
         return pl.DataFrame(
             {
                 "partition": pl.Series([records[row].partition for row in found.row.tolist()], dtype=pl.Int32),
                 "offset": pl.Series([records[row].offset for row in found.row.tolist()], dtype=pl.Int64),
-                "version": pl.Series(found.values["version"], dtype=pl.Int64),
-                "score": pl.Series(found.values["score"]).fill_nan(None).cast(pl.Float64),
+                "version": pl.Series(said["version"], dtype=pl.Int64),
+                "score": pl.Series(said["score"]).fill_nan(None).cast(pl.Float64),
             }
         )
 

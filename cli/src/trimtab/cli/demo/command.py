@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trimtab.cli.cluster.address import find
 from trimtab.cli.demo import made
-from trimtab.cli.demo.collect import collect
+from trimtab.cli.demo.collect import Collected, collect
 from trimtab.cli.demo.memory import PeakMemory
 from trimtab.cli.demo.summary import summary, told
 from trimtab.cli.demo.worth import worth
@@ -76,7 +76,8 @@ def demo(
     with cluster(keep), PeakMemory() as memory:
         step("apply", str(folder))
         step("replay", loop.name, "--data", str(data), *([] if until is None else ["--to", times.text(until)]))
-        report = results(loop, data, until, console)
+        collected = read(loop, console)
+    report = compared(loop, collected, made.sent(loop, data, until), console)
     figures = summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb)
     (place / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
     (place / "report.html").write_text(page(report))
@@ -109,25 +110,28 @@ def step(*command: str) -> None:
         raise DemoError(command, done.returncode)
 
 
-def results(loop: Loop, data: Path, until: int | None, console: Console) -> Report:
-    """Read the topics and compare with what else could have been done."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TextColumn("{task.fields[said]}"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        reading = progress.add_task("reading the topics", said="")
-        seen = 0
+def read(loop: Loop, console: Console) -> Collected:
+    """Everything that stands in the loop's topics."""
+    with shown(console) as progress:
+        reading, seen = progress.add_task("reading the topics", said=""), 0
 
-        def read(count: int) -> None:
+        def told(count: int) -> None:
             nonlocal seen
             seen += count
             progress.update(reading, said=f"{seen:,} records")
 
-        bootstrap = find(ClusterSettings()).kafka.bootstrap_servers
-        collected = asyncio.run(collect(bootstrap, loop, read))
+        return asyncio.run(collect(find(ClusterSettings()).kafka.bootstrap_servers, loop, told))
+
+
+def compared(loop: Loop, collected: Collected, played: made.Sent, console: Console) -> Report:
+    """The report, with what else could have been done."""
+    with shown(console) as progress:
         fitting = progress.add_task("what else could have been done", said="")
         contenders = worth(loop, collected, lambda text: progress.update(fitting, said=text))
-        return made.report(loop, collected, contenders, made.sent(loop, data, until))
+        return made.report(loop, collected, contenders, played)
+
+
+def shown(console: Console) -> Progress:
+    """Progress of work whose end is not known."""
+    fields = (TextColumn("{task.description}"), TextColumn("{task.fields[said]}"))
+    return Progress(SpinnerColumn(), *fields, TimeElapsedColumn(), console=console)

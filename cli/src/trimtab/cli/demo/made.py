@@ -139,7 +139,7 @@ def retrain_row(event: RetrainRequested, events: Mapping[str, Sequence[Any]]) ->
 def watched(
     version: int | None, before: int | None, events: Mapping[str, Sequence[Any]]
 ) -> tuple[tuple[float, float, float] | None, int]:
-    """The last paired comparison of a version with the one before it, as a gain."""
+    """The paired comparison of a version with the one before it on the most rows, as a gain."""
     found = [
         pair
         for measured in events[topics.PERFORMANCE_MEASURED]
@@ -148,8 +148,8 @@ def watched(
     ]
     if not found:
         return None, 0
-    last = found[-1]
-    return (-last.difference, -last.high, -last.low), last.rows
+    widest = max(found, key=lambda pair: pair.rows)
+    return (-widest.difference, -widest.high, -widest.low), widest.rows
 
 
 def cause_text(event: RetrainRequested) -> str:

@@ -1,6 +1,7 @@
 """What a loop was worth: its predictions beside those of models kept or refitted by plain rules, on the same rows."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -93,10 +94,9 @@ class Measuring:
 
     def later(self, spring: Kept, from_ms: int, own: NDArray[np.float64], refits: int) -> list[Contender]:
         """January–April's model, and the loop on its rows."""
-        return [
-            self.of("jan_apr_model", "January–April’s model, kept", 1, spring.scores, from_ms),
-            self.of("loop_may_dec", "The loop, from May on", refits, own, from_ms),
-        ]
+        beside = self.of("loop_may_dec", "The loop, from May on", refits, own, from_ms)
+        alone = self.of("jan_apr_model", "January–April’s model, kept", 1, spring.scores, from_ms)
+        return [replace(alone, beside=beside.name), beside]
 
 
 def month_after(ms: int) -> int:

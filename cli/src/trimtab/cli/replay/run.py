@@ -163,7 +163,8 @@ async def replay(score: Score, recorded: Recorded, place: Place, about: str, on_
     bookmarks = BookmarkFile(place.folder, score.loop.name)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(httpx.AsyncClient(timeout=5.0, trust_env=False))
-        control = await stack.enter_async_context(follower(place.addresses.kafka, watched_topics()))
+        own = score.loop.name.encode()
+        control = await stack.enter_async_context(follower(place.addresses.kafka, watched_topics(), key=own))
         producer = AIOKafkaProducer(
             enable_idempotence=True, linger_ms=5, **place.addresses.kafka.arguments("trimtab-replay")
         )

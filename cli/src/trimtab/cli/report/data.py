@@ -10,7 +10,8 @@ class Contender:
     """A way of keeping a model, scored on the same rows as the others.
 
     `metrics` are pooled over all rows; `within_day_auc` is the mean of each day's own AUC, weighted by rows. `weekly`:
-    metric → (start of the week, value) points.
+    metric → (start of the week, value) points. `beside`: the contender to compare it with, on the same rows; None: the
+    loop itself.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Contender:
     metrics: Mapping[str, float]
     within_day_auc: float | None
     weekly: Mapping[str, Sequence[tuple[int, float]]]
+    beside: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Report:
     declined: Mapping[str, int] = field(default_factory=dict)
     wall_s: float = 0.0
     peak_rss_mb: float = 0.0
+
+    def alternatives(self) -> Sequence[Contender]:
+        """What the loop is compared with: all but the loop, and the loop on others' rows."""
+        own = {"loop", *(one.beside for one in self.contenders)}
+        return [one for one in self.contenders if one.name not in own]
 
     def contender(self, name: str) -> Contender:
         """The contender of that name; KeyError where there is none."""

@@ -9,6 +9,8 @@ from trimtab.cli.report.svg import day, timeline
 from trimtab.cli.report.words import verdicts
 
 COLOURS = 8
+UNBOUNDED = 1e300
+"""Bounds beyond it stand for infinity, which JSON does not have."""
 COLUMNS = {"auc": "AUC", "log_loss": "log-loss", "rmse": "RMSE", "mae": "MAE", "accuracy": "accuracy", "brier": "Brier"}
 
 
@@ -22,7 +24,12 @@ def page(report: Report) -> str:
             "<h2>In words</h2><ul>",
             *(f"<li>{escape(sentence)}</li>" for sentence in verdicts(report)),
             "</ul>",
-            *charts(report.contenders, report.marks, (report.from_ms, report.to_ms), report.metric),
+            *charts(
+                [one for one in report.contenders if one.name == "loop" or one in report.alternatives()],
+                report.marks,
+                (report.from_ms, report.to_ms),
+                report.metric,
+            ),
             "<h2>Contenders on the same rows</h2>",
             contenders_table(report.contenders),
             "<h2>Retrains</h2>",
@@ -105,7 +112,8 @@ def gain(row: RetrainRow) -> str:
     if row.gain is None:
         return "–"
     value, low, high = row.gain
-    return f"{value:+.4f} ({low:+.4f} … {high:+.4f})"
+    bounds = f"{low:+.4f} … {high:+.4f}" if abs(low) < UNBOUNDED and abs(high) < UNBOUNDED else "too few days"
+    return f"{value:+.4f} ({bounds})"
 
 
 def marks_table(marks: Sequence[Mark]) -> str:

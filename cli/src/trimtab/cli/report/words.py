@@ -13,12 +13,10 @@ def lower_is_better(metric: str) -> bool:
     return metric not in {"auc", "accuracy"}
 
 
-def verdicts(report: Report, loop: str = "loop") -> Iterator[str]:
+def verdicts(report: Report) -> Iterator[str]:
     """One sentence per honest alternative, then what the detectors and the gate did."""
-    own = report.contender(loop)
-    for other in report.contenders:
-        if other.name != own.name:
-            yield against(own, other, report.metric)
+    for other in report.alternatives():
+        yield against(report.contender(other.beside or "loop"), other, report.metric)
     yield from effort(report)
 
 

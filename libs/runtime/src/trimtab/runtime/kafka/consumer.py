@@ -26,7 +26,7 @@ FETCH = {
 """A fetch returns as soon as anything came; what it costs while nothing does is its number of partitions. TCP checks
 sums."""
 FEW_PARTITIONS = 16
-SHORT_WAIT_MS = 100
+SHORT_WAIT_MS = 250
 """A fetch in flight holds back partitions that were resumed meanwhile: where there are few, it waits that long only."""
 
 
