@@ -114,6 +114,17 @@ def test_health_checks_start_no_jvm() -> None:
         assert not re.search(r"kafka-|java|\.sh\b", check), name
 
 
+def test_a_slow_start_is_no_failure() -> None:
+    """All start together, and on a machine whose cores are taken that lasts minutes."""
+    dockerfile = (ROOT / "infra/docker/Dockerfile").read_text()
+    [image] = re.findall(r"^HEALTHCHECK (.*?) CMD", dockerfile, re.MULTILINE)
+    own = [container["healthcheck"] for container in CONTAINERS.values() if "test" in container.get("healthcheck", {})]
+    patience = [re.search(r"--start-period=(\d+)s", image), *(re.match(r"(\d+)s$", one["start_period"]) for one in own)]
+    assert all(found is not None and int(found[1]) >= 120 for found in patience)
+    assert "--start-interval=1s" in image
+    assert all(one["start_interval"] == "1s" for one in own), "and a quick one is seen at once"
+
+
 def test_everything_that_is_mounted_exists_and_every_volume_is_declared() -> None:
     for container in CONTAINERS.values():
         for mount in container.get("volumes", []):
