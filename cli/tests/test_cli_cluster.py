@@ -10,19 +10,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.console import Console
 from trimtab.cli.__main__ import COMMANDS, build
 from trimtab.cli.cluster import view
-from trimtab.cli.cluster.address import NoKafkaError, find
+from trimtab.cli.cluster.address import Addresses, NoKafkaError, find
 from trimtab.cli.cluster.keys import SIGNERS, KeyFiles
 from trimtab.cli.cluster.log_files import NoLogError, follow, last_lines, log_files
 from trimtab.cli.cluster.programs import SERVICES, Cluster
 from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
-from trimtab.cli.cluster.status import LoopStatus, ServiceStatus, Status, loop_of, tasks_of
+from trimtab.cli.cluster.status import LoopStatus, ServiceStatus, Status, StatusReader, loop_of, tasks_of
 from trimtab.cli.lazy import LazyCommand
 from trimtab.cli.processes import Identity, end, free_port, identity, is_alive, spawn
 from trimtab.cli.settings import ClusterSettings, KafkaSettings
+from trimtab.runtime.kafka.connection import Connection
 from trimtab.store.signing import Signer, Verifier
 
 KAFKA = ProcessState("kafka", 0, "ready", 1.0, Identity(11, 1.0), "kafka://127.0.0.1:9092")
@@ -151,7 +153,7 @@ ANSWER: Mapping[str, Any] = {
 def test_the_table_and_the_json_say_the_same() -> None:
     loop = LoopStatus("flights", 3, [1, 2], 1_356_998_400_000, 4, ["deployment 5: bad signature"])
     services = (ServiceStatus(KAFKA), ServiceStatus(INGEST, tasks_of(ANSWER), ["loop flights is starting"]))
-    status = Status(STATE, services, [loop])
+    status = Status(STATE.bootstrap, True, services, [loop])
     page = io.StringIO()
     Console(width=160, file=page).print(view.table(status))
     shown = page.getvalue()
@@ -165,6 +167,37 @@ def test_the_table_and_the_json_say_the_same() -> None:
     assert (ingest["lag"], ingest["events_per_second"], ingest["restarts"]) == (10, 201.0, 3)
     assert ingest["progress"] == "2013-01-01T00:00:00.000Z"
     assert told["loops"][0]["champion"] == 3
+
+
+def test_services_that_something_else_runs_are_seen_as_far_as_they_answer() -> None:
+    deployment = {"sequence": 2, "effective_at_ms": 0, "champion": {"version": 7}, "shadows": [], "refused": []}
+    scoring = {**ANSWER, "stages": [{**ANSWER["stages"][0], "group": "predictor.score.flights"}]}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        match request.url.port, request.url.path:
+            case 1, "/status":
+                return httpx.Response(200, json={**ANSWER, "ready": False, "reasons": ["loop flights is starting"]})
+            case 2, "/status":
+                return httpx.Response(200, json={**scoring, "ready": True})
+            case 2, "/v1/loops/flights/deployment":
+                return httpx.Response(200, json=deployment)
+        raise httpx.ConnectError("refused", request=request)
+
+    services = {"ingest": ["http://h:1"], "predictor": ["http://h:2"], "monitor": ["http://h:3"]}
+    with StatusReader(httpx.MockTransport(answer)) as reader:
+        found = reader.elsewhere(Addresses(Connection("k:9092"), services))
+    assert [one.process.phase for one in found.services] == ["not ready", "ready", "stopped"]
+    assert not found.ready
+    assert [one.champion for one in found.loops] == [7]
+    page = io.StringIO()
+    Console(width=160, file=page).print(view.table(found))
+    for text in (
+        "ingest: loop flights is starting",
+        "monitor: nothing answers at http://h:3",
+        "Kafka k:9092",
+        "model 7",
+    ):
+        assert text in page.getvalue(), text
 
 
 def test_a_loop_without_a_model_has_no_champion() -> None:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from pydantic_settings import BaseSettings
 from trimtab.cli.broker import SETTINGS
-from trimtab.cli.cluster.programs import KAFKA_PORT, SERVICES, ZIPKIN_PORT
+from trimtab.cli.cluster.keys import PRIVATE, PUBLIC, KeyFiles
+from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, ZIPKIN_PORT
 from trimtab.contracts import telemetry
 from trimtab.contracts.specs import Metric
 from trimtab.runtime.metrics import label_name, prometheus_name
@@ -76,8 +77,17 @@ def test_a_service_is_given_settings_that_it_has_and_all_that_it_needs(
     assert built.kafka.bootstrap_servers == "kafka:19092"
     if hasattr(built, "store"):
         assert built.store.url == "s3://trimtab/blobs"
-    if hasattr(built, "signing"):
-        assert any(key.startswith("TRIMTAB_SIGNING__") for key in given)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_finds_the_keys_that_setup_made(service: str) -> None:
+    container, setup = CONTAINERS[service], CONTAINERS["setup"]
+    folder = setup["command"][-1]
+    wanted = KeyFiles(Path(folder)).environment(service)
+    given = {name: value for name, value in container["environment"].items() if name in (PRIVATE, PUBLIC)}
+    assert given == wanted
+    assert setup["volumes"] == [f"keys:{folder}"]
+    assert (f"keys:{folder}:ro" in container.get("volumes", [])) == bool(wanted)
 
 
 def takes(settings: type[BaseSettings], variable: str) -> bool:
@@ -102,6 +112,17 @@ def test_health_checks_start_no_jvm() -> None:
     for name, container in CONTAINERS.items():
         check = " ".join(container.get("healthcheck", {}).get("test", []))
         assert not re.search(r"kafka-|java|\.sh\b", check), name
+
+
+def test_a_slow_start_is_no_failure() -> None:
+    """All start together, and on a machine whose cores are taken that lasts minutes."""
+    dockerfile = (ROOT / "infra/docker/Dockerfile").read_text()
+    [image] = re.findall(r"^HEALTHCHECK (.*?) CMD", dockerfile, re.MULTILINE)
+    own = [container["healthcheck"] for container in CONTAINERS.values() if "test" in container.get("healthcheck", {})]
+    patience = [re.search(r"--start-period=(\d+)s", image), *(re.match(r"(\d+)s$", one["start_period"]) for one in own)]
+    assert all(found is not None and int(found[1]) >= 120 for found in patience)
+    assert "--start-interval=1s" in image
+    assert all(one["start_interval"] == "1s" for one in own), "and a quick one is seen at once"
 
 
 def test_everything_that_is_mounted_exists_and_every_volume_is_declared() -> None:
@@ -131,6 +152,12 @@ def test_the_image_is_built_in_stages_and_runs_as_nobody_special() -> None:
         for path in source.split():
             assert (ROOT / path).exists(), path
             assert f"!{path}" in ignored, path
+
+
+def test_a_container_shares_the_cores_as_a_process_of_the_local_cluster_does() -> None:
+    text = (ROOT / "infra/docker/Dockerfile").read_text()
+    for name, value in ONE_THREAD.items():
+        assert re.search(rf"\b{name}={value}\b", text), name
 
 
 def test_prometheus_scrapes_every_service() -> None:

@@ -5,6 +5,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -261,6 +262,24 @@ async def test_a_process_serves_a_loop_and_ends_cleanly(kafka_lab: KafkaLab, tmp
     messages = [json.loads(line)["message"] for line in errors.splitlines()]
     assert messages[0] == "service started"
     assert messages[-1] == "service stopped"
+
+
+def test_a_process_that_waits_for_kafka_ends_at_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {
+            "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{silent.getsockname()[1]}",
+            "TRIMTAB_DATA_DIR": str(tmp_path),
+        }
+        process = subprocess.Popen([sys.executable, str(HOSTED)], env=environment, stderr=subprocess.DEVNULL)
+        try:
+            silent.settimeout(60)
+            connection, _ = silent.accept()
+            with connection:
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20) == -signal.SIGTERM
+        finally:
+            process.kill()
+            process.wait()
 
 
 def partitioned(one: Out) -> Out:

@@ -15,10 +15,11 @@ from rich.live import Live
 
 from trimtab.cli.broker import user_jars
 from trimtab.cli.cluster import view
+from trimtab.cli.cluster.address import find
 from trimtab.cli.cluster.log_files import follow, last_lines, log_files
 from trimtab.cli.cluster.programs import SERVICES
 from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
-from trimtab.cli.cluster.status import StatusReader
+from trimtab.cli.cluster.status import Status, StatusReader
 from trimtab.cli.cluster.up import AlreadyUpError, LocalCluster, Plan
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.jars.lock import load
@@ -103,20 +104,20 @@ def status(
 ) -> None:
     """Show every service: state, lag, events per second, how far it has come in event time; and each loop's champion.
 
-    Returns 0 when everything is ready, 3 when something is not, 1 when nothing runs (with --once or --json).
+    With TRIMTAB_KAFKA__BOOTSTRAP_SERVERS set and no local cluster: the services that answer at the usual ports of this
+    machine, such as those of docker compose. Returns 0 when everything is ready, 3 when something is not, 1 when
+    nothing runs (with --once or --json).
     """
-    folder = ClusterSettings().data_dir.absolute()
-    file = StateFile(folder)
-    state = file.read()
-    if state is None or not file.is_held():
-        raise NotUpError(folder)
+    settings = ClusterSettings()
     console = Console()
     with StatusReader() as reader:
+        now = _seen(settings, reader)
+        if now is None:
+            raise NotUpError(settings.data_dir.absolute())
         if as_json or once or not console.is_terminal:
-            now = reader.read(state)
             print(view.as_json(now)) if as_json else console.print(view.table(now))
-            raise typer.Exit(0 if state.is_ready else 3)
-        _live(file, reader, console)
+            raise typer.Exit(0 if now.ready else 3)
+        _live(settings, reader, console)
 
 
 def logs(
@@ -151,11 +152,20 @@ def _replicas(texts: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _live(file: StateFile, reader: StatusReader, console: Console) -> None:
+def _seen(settings: ClusterSettings, reader: StatusReader) -> Status | None:
+    """The local cluster; else the services beside the Kafka that is set; None where there is neither."""
+    file = StateFile(settings.data_dir.absolute())
+    state = file.read()
+    if state is not None and file.is_held():
+        return reader.read(state)
+    return reader.elsewhere(find(settings)) if settings.kafka.bootstrap_servers is not None else None
+
+
+def _live(settings: ClusterSettings, reader: StatusReader, console: Console) -> None:
     try:
         with Live(console=console, auto_refresh=False) as live:
-            while (state := file.read()) is not None and file.is_held():
-                live.update(view.table(reader.read(state)), refresh=True)
+            while (now := _seen(settings, reader)) is not None:
+                live.update(view.table(now), refresh=True)
                 time.sleep(1.0)
     except KeyboardInterrupt:
         return

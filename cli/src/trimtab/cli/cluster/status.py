@@ -8,7 +8,8 @@ from typing import Any, Self
 
 import httpx
 
-from trimtab.cli.cluster.state import ClusterState, ProcessState
+from trimtab.cli.cluster.address import Addresses
+from trimtab.cli.cluster.state import ClusterState, Phase, ProcessState
 
 TIMEOUT_S = 1.5
 SCORING = "predictor.score."
@@ -76,18 +77,25 @@ class LoopStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything at one moment."""
+    """Everything at one moment. `kafka`: its address. `embedded`: it is the local cluster's own."""
 
-    cluster: ClusterState
+    kafka: str
+    embedded: bool
     services: Sequence[ServiceStatus]
     loops: Sequence[LoopStatus]
+    zipkin: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether every process answers as ready."""
+        return bool(self.services) and all(one.process.phase == "ready" for one in self.services)
 
 
 class StatusReader:
     """Asks services over HTTP, all at once. Use it in a `with`."""
 
-    def __init__(self) -> None:
-        self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=False)
+    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = httpx.Client(timeout=TIMEOUT_S, trust_env=False, transport=transport)
         self._threads = ThreadPoolExecutor(8)
 
     def __enter__(self) -> Self:
@@ -100,10 +108,15 @@ class StatusReader:
         self._client.close()
 
     def read(self, cluster: ClusterState) -> Status:
-        """The state of everything now."""
+        """The state of a local cluster now."""
         services = list(self._threads.map(self._service, cluster.processes))
-        predictor = next((one for one in services if one.process.name == "predictor"), None)
-        return Status(cluster, services, self._loops(predictor) if predictor else [])
+        return Status(cluster.bootstrap, cluster.embedded, services, self._loops(services), cluster.zipkin)
+
+    def elsewhere(self, addresses: Addresses) -> Status:
+        """The state now of services that something else runs: as far as they say it themselves."""
+        places = [(name, *place) for name, urls in addresses.services.items() for place in enumerate(urls)]
+        services = list(self._threads.map(self._stranger, places))
+        return Status(addresses.kafka.bootstrap_servers, False, services, self._loops(services))
 
     def tasks(self, url: str) -> Sequence[TaskStatus]:
         """The tasks that the service at this address runs; none when it does not answer."""
@@ -115,7 +128,10 @@ class StatusReader:
         answer = self._get(f"{url}/v1/loops/{name}/deployment")
         return loop_of(name, answer) if answer else None
 
-    def _loops(self, predictor: ServiceStatus) -> list[LoopStatus]:
+    def _loops(self, services: Sequence[ServiceStatus]) -> list[LoopStatus]:
+        predictor = next((one for one in services if one.process.name == "predictor"), None)
+        if predictor is None:
+            return []
         names = sorted({task.group.removeprefix(SCORING) for task in predictor.tasks if task.group.startswith(SCORING)})
         found = [self.loop(predictor.process.url, name) for name in names if predictor.process.url]
         return [loop for loop in found if loop is not None]
@@ -125,6 +141,16 @@ class StatusReader:
             return ServiceStatus(process)
         answer = self._get(f"{process.url}/status")
         return ServiceStatus(process, tasks_of(answer), answer["reasons"]) if answer else ServiceStatus(process)
+
+    def _stranger(self, place: tuple[str, int, str]) -> ServiceStatus:
+        name, replica, url = place
+        answer = self._get(f"{url}/status")
+        if answer is None:
+            process = ProcessState(name, replica, "stopped", 0.0, url=url)
+            return ServiceStatus(process, reasons=[f"nothing answers at {url}"])
+        phase: Phase = "ready" if answer["ready"] else "not ready"
+        process = ProcessState(name, replica, phase, 0.0, url=url)
+        return ServiceStatus(process, tasks_of(answer), answer["reasons"])
 
     def _get(self, url: str) -> Mapping[str, Any] | None:
         try:

@@ -28,9 +28,9 @@ def table(status: Status) -> RenderableType:
     ]
     if status.loops:
         parts.append(_loops(status.loops))
-    addresses = f"Kafka {status.cluster.bootstrap}"
-    if status.cluster.zipkin:
-        addresses += f" · traces {status.cluster.zipkin}/zipkin/"
+    addresses = f"Kafka {status.kafka}"
+    if status.zipkin:
+        addresses += f" · traces {status.zipkin}/zipkin/"
     return Group(*parts, Text(addresses, style="dim"))
 
 
@@ -52,10 +52,9 @@ def as_json(status: Status) -> str:
         }
         for one in status.services
     ]
-    cluster = status.cluster
-    head = {"ready": cluster.is_ready, "kafka": cluster.bootstrap, "embedded": cluster.embedded}
+    head = {"ready": status.ready, "kafka": status.kafka, "embedded": status.embedded}
     loops = [_loop(loop) for loop in status.loops]
-    return json.dumps({**head, "zipkin": cluster.zipkin, "services": services, "loops": loops}, indent=2)
+    return json.dumps({**head, "zipkin": status.zipkin, "services": services, "loops": loops}, indent=2)
 
 
 def _loop(loop: LoopStatus) -> dict[str, object]:

@@ -52,8 +52,6 @@ def run(service: Service, settings: RuntimeSettings) -> None:
 async def serve(service: Service, settings: RuntimeSettings, *, options: Options | None = None) -> None:
     """Run a service until SIGTERM or SIGINT. Raises what made it fail."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     metrics = Metrics()
     spans = export(service.name, settings.replica, settings.otlp.endpoint, settings.zipkin.endpoint)
     tracing = NO_TRACING if spans is None else spans.tracing()
@@ -65,6 +63,9 @@ async def serve(service: Service, settings: RuntimeSettings, *, options: Options
         bus = await stack.enter_async_context(KafkaBus(settings.kafka.connection(), instance=instance))
         for resource in service.resources:
             await stack.enter_async_context(resource)
+        # Not before: until now nothing has to be ended in order, so a signal ends the process at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await _Process(service, settings, bus, around, metrics).run(stop)
 
 
