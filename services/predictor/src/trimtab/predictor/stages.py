@@ -88,14 +88,9 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         outputs=[Output(topics.predictions(loop.name), loop.partitions)],
         tables=[ASKED, BEGUN],
         views=views,
-        gate=[topics.online(loop.name)] if has_lookups(loop) else [],
+        gate=[topics.online(loop.name)] if loop.features.looked_up else [],
         step=step,
     )
-
-
-def has_lookups(loop: Loop) -> bool:
-    """Whether a vector of this loop holds anything but row features."""
-    return bool(loop.features.groups or loop.features.latest)
 
 
 def log_answered(loop: Loop, asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[Out]:
