@@ -142,8 +142,8 @@ def _named(stage: str) -> tuple[str, str]:
     >>> _named("monitor.detect.flights"), _named("trainer.fit")
     (('monitor.detect', 'flights'), ('trainer.fit', ''))
     """
-    service, verb, *loop = stage.split(".")
-    return f"{service}.{verb}", "".join(loop)
+    service_and_verb, loop = stage.split(".")[:2], stage.split(".")[2:]
+    return ".".join(service_and_verb), ".".join(loop)
 
 
 class SpanTracing:
