@@ -25,6 +25,7 @@ from trimtab.testing import drifting
 from trimtab.testing.clusters import Cluster
 from trimtab.testing.dashboards import Query, queries
 
+pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).resolve().parents[2]
 QUERIES = list(queries(ROOT / "infra/grafana/dashboards"))
 LOOP = drifting.loop().name
@@ -146,7 +147,6 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         yield found
 
 
-@pytest.mark.timeout(600)
 def test_every_service_is_scraped_under_its_name(prometheus: Prometheus) -> None:
     targets = prometheus.get("/api/v1/targets")["activeTargets"]
     assert {one["labels"]["service"]: one["health"] for one in targets} == dict.fromkeys(SERVICES, "up")
