@@ -1,6 +1,7 @@
 """A loop that closes within four days of event time: a first model, a change that it cannot know, a second model.
 
-Offers are the likelier clicked the cheaper they are, until from one hour on nearly all are, whatever they cost.
+Offers are the likelier clicked the cheaper they are, until from one hour on nearly all are, whatever they cost. The two
+models spend the budget.
 """
 
 import json
@@ -64,7 +65,7 @@ season = "1d"
 on = ["loss"]
 grown = 50.0
 cooldown = "1h"
-budget = "10 per 10d"
+budget = "2 per 10d"
 """
 Happened = tuple[str, str, int, dict[str, Any]]
 """An event: its name, its id, when, its body."""
