@@ -22,7 +22,7 @@ KAFKA_PORT = 9092
 ZIPKIN_PORT = 9411
 
 TRACE_SHARE = "0.1"
-"""With a tracing server of one's own: a look of a detector, 50 events at least, then holds one that a trace leads from."""
+"""With a tracing server of one's own: a detector's look, 50 events at least, then holds one that a trace leads from."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 """Seven processes share the cores; a pool of threads in each makes all of them slower."""
