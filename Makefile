@@ -6,7 +6,7 @@ RUN := $(UV) run --frozen --no-sync
 PY := $(shell find libs services cli tests bench examples -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen pins fmt lint type imports generated check test demo backtest bench bench-drift up down clean
+.PHONY: help setup gen pins fmt lint type imports generated check test test-dashboards demo backtest bench bench-drift up down clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ check: lint type imports generated ## lint, types, imports, generated code is cu
 
 test: .venv/.ready ## all tests, with a real broker
 	$(RUN) pytest
+
+test-dashboards: .venv/.ready ## the dashboards' queries against a real Prometheus (needs its program: apt-get install prometheus)
+	$(RUN) pytest tests/observability
 
 demo: .venv/.ready ## a year of real flights through the closed loop, ends with a report
 	$(RUN) trimtab demo

@@ -27,8 +27,11 @@ from trimtab.contracts.control import (
 )
 from trimtab.contracts.envelope import Headers
 from trimtab.loops.files import Chunk
+from trimtab.testing.declarations import offers
 
 ALL = Span(-(2**60), 2**60)
+CLICKED = {"of": "click", "by": ["offer_id"], "windows": ["2h"], "values": {"n": "count()"}}
+LOOP = offers(features={"groups": {"clicked": CLICKED}})
 
 
 def chunk(rows: Sequence[tuple[int, str]]) -> Chunk:
@@ -205,27 +208,33 @@ def test_only_what_a_decider_reads_is_waited_for() -> None:
 def tasks(progress_ms: int | None = 5, missing: str = "") -> list[TaskStatus]:
     return [
         TaskStatus(group, partition, "running", None, 0, progress_ms, True, 0.0, 0, {"in": 4})
-        for group, partition in sorted(wanted_tasks("x", 2))
+        for group, partition in sorted(wanted_tasks(LOOP))
         if group != missing
     ]
 
 
-SERVED = LoopStatus("x", 1, [], 0, 4, [])
+SERVED = LoopStatus("offers", 1, [], 0, 4, [])
 
 
 def test_a_snapshot_takes_the_slowest_stage() -> None:
-    late = replace(tasks()[0], group="monitor.join.x", partition=1, progress_ms=2)
-    found = [task for task in tasks() if (task.group, task.partition) != ("monitor.join.x", 1)]
-    snapshot = snapshot_of([*found, late], [SERVED, replace(SERVED, sequence=3)], wanted_tasks("x", 2))
+    late = replace(tasks()[0], group="monitor.join.offers", partition=1, progress_ms=2)
+    found = [task for task in tasks() if (task.group, task.partition) != ("monitor.join.offers", 1)]
+    snapshot = snapshot_of([*found, late], [SERVED, replace(SERVED, sequence=3)], wanted_tasks(LOOP))
     assert (snapshot.progress_ms, snapshot.sequence, snapshot.running) == (2, 3, True)
     assert snapshot.read[("registry.fold", "in", 7)] == 4
 
 
 def test_a_stage_that_is_missing_or_knows_no_time_makes_progress_unknown() -> None:
-    wanted = wanted_tasks("x", 2)
+    wanted = wanted_tasks(LOOP)
     assert not snapshot_of(tasks(missing="trainer.fit"), [SERVED], wanted).running
     assert not snapshot_of(tasks(), [None], wanted).running
     assert snapshot_of(tasks(progress_ms=None), [SERVED], wanted).progress_ms is None
+
+
+def test_a_loop_that_looks_nothing_up_does_not_wait_for_the_feature_service() -> None:
+    services = {group.split(".")[0] for group, _ in wanted_tasks(offers())}
+    assert services == {"ingest", "predictor", "monitor", "retrain-controller", "trainer", "registry"}
+    assert "feature" in {group.split(".")[0] for group, _ in wanted_tasks(LOOP)}
 
 
 def test_a_bookmark_belongs_to_its_files_and_topics(tmp_path: Path) -> None:

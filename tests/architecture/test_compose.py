@@ -3,7 +3,7 @@
 import importlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, ZIPKI
 from trimtab.contracts import telemetry
 from trimtab.contracts.specs import Metric
 from trimtab.runtime.metrics import label_name, prometheus_name
+from trimtab.testing.dashboards import queries
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -178,14 +179,6 @@ def test_traces_reach_zipkin_through_the_collector() -> None:
     assert used == defined
 
 
-def queries() -> Iterator[tuple[str, str, str]]:
-    """(panel, query, legend) of every dashboard."""
-    for path in sorted((ROOT / "infra/grafana/dashboards").glob("*.json")):
-        for panel in json.loads(path.read_text())["panels"]:
-            for target in panel.get("targets", []):
-                yield panel["title"], target["expr"], target["legendFormat"]
-
-
 def known() -> dict[str, set[str]]:
     """Labels by the names that a query may use."""
     found = {"process_resident_memory_bytes": {"job", "service"}}
@@ -197,7 +190,7 @@ def known() -> dict[str, set[str]]:
     return found
 
 
-@pytest.mark.parametrize(("panel", "query", "legend"), list(queries()))
+@pytest.mark.parametrize(("panel", "query", "legend"), list(queries(ROOT / "infra/grafana/dashboards")))
 def test_a_dashboard_asks_only_for_metrics_and_labels_that_there_are(panel: str, query: str, legend: str) -> None:
     names = set(re.findall(r"\b(?:trimtab|http|process)_[a-z0-9_]+(?=[{\[])", query))
     assert names, f"{panel} asks for nothing of ours"

@@ -2,8 +2,6 @@
 
 import asyncio
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from trimtab.contracts import topics
 from trimtab.contracts.control import DeploymentChanged, RetrainRequested
 from trimtab.loops import declaration
 from trimtab.ml.datasets import Dataset
+from trimtab.testing.clusters import Cluster
 
 CLICKS = Path(__file__).resolve().parents[2] / "examples" / "clicks"
 FIT_TIME = ('fit_time = "1h"', 'fit_time = "12h"')
@@ -46,22 +45,15 @@ def clicks(tmp_path: Path) -> Path:
 @pytest.fixture
 def live(tmp_path: Path, clicks: Path) -> Iterator[Collected]:
     """What the loop's topics hold after a replay through a cluster."""
-    place = tmp_path / "cluster"
-
-    def trimtab(*arguments: str) -> None:
-        environment = ["env", "-u", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", f"TRIMTAB_DATA_DIR={place}"]
-        argv = [*environment, sys.executable, "-m", "trimtab.cli", *arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=240)
-        assert done.returncode == 0, done.stdout + done.stderr
-
+    cluster = Cluster(tmp_path / "cluster")
     try:
-        trimtab("up", "--detach")
-        trimtab("apply", str(clicks))
-        trimtab("replay", str(clicks))
-        kafka = find(ClusterSettings(data_dir=place)).kafka
+        cluster.ok("up", "--detach")
+        cluster.ok("apply", str(clicks))
+        cluster.ok("replay", str(clicks))
+        kafka = find(ClusterSettings(data_dir=cluster.folder)).kafka
         yield asyncio.run(collect(kafka.bootstrap_servers, declaration.load(clicks)))
     finally:
-        trimtab("down")
+        cluster.run("down")
 
 
 @pytest.mark.timeout(600)

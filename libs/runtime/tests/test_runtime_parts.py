@@ -1,12 +1,10 @@
-"""The small pieces: inbox, gate, assignment, position, outgoing, metrics, spans, settings."""
+"""The small pieces: inbox, gate, assignment, position, outgoing, metrics, settings."""
 
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import ValidationError
 from trimtab.contracts import envelope, telemetry
 from trimtab.runtime.assignment import assign
@@ -29,13 +27,11 @@ from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.position import Held, Position, check_topics, decode, encode, starts
 from trimtab.runtime.records import Out, Record
 from trimtab.runtime.settings import RuntimeSettings
-from trimtab.runtime.spans import SpanExport, sampled
 from trimtab.runtime.stage import Input, Measure, Output, Result, Stage
 from trimtab.runtime.table import TableSpec
 from trimtab.runtime.worker import check
 
 NOW_MS = 1_800_000_000_000
-TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def at(offset: int, at_ms: int | None = None, value: bytes | None = b"v") -> Record:
@@ -209,45 +205,6 @@ def test_every_declared_metric_has_a_name_of_its_own_in_prometheus() -> None:
     assert len(set(names)) == len(names) > 20
     metrics = Metrics()
     metrics.record([Measure(metric, 1.0) for metric in declared])
-
-
-def test_only_a_sampled_traceparent_counts() -> None:
-    headers = envelope.headers("1", "e", "test", 0, TRACE)
-    assert sampled(headers) == TRACE.encode()
-    assert sampled(envelope.headers("1", "e", "test", 0, TRACE[:-1] + "0")) is None
-    assert sampled(envelope.headers("1", "e", "test", 0)) is None
-    assert sampled(()) is None
-
-
-def test_a_stages_span_hangs_on_what_came_in_and_carries_what_goes_out() -> None:
-    exporter = InMemorySpanExporter()
-    export = SpanExport("ingest", 0, [SimpleSpanProcessor(exporter)])
-    traced = export.tracing().begin("ingest.accept.flights", {"t": [at(0), traced_record(1), traced_record(2)]})
-    plain, out, kept = Out("out", b"k", b"1"), traced_out(TRACE), traced_out(TRACE.replace("b7ad", "c7ad"))
-    rewritten = traced.rewrite([plain, out, kept])
-    assert not exporter.get_finished_spans()
-    traced.end()
-    spans = {span.parent.span_id: span for span in exporter.get_finished_spans() if span.parent is not None}
-    assert len(spans) == 2
-    first = spans[int("b7ad6b7169203331", 16)]
-    assert first.name == "ingest.accept.flights"
-    assert first.resource.attributes["service.name"] == "trimtab-ingest"
-    assert rewritten[0] is plain
-    assert rewritten[1].headers[-1][1].decode().split("-")[2] == f"{first.context.span_id:016x}"
-    assert (
-        rewritten[2].headers[-1][1].decode().split("-")[2]
-        == f"{spans[int('c7ad6b7169203331', 16)].context.span_id:016x}"
-    )
-    assert rewritten[1].headers[:-1] == out.headers[:-1]
-    export.close()
-
-
-def traced_record(offset: int) -> Record:
-    return Record("t", 0, offset, b"k", b"v", envelope.headers("1", "e", "test", 0, TRACE))
-
-
-def traced_out(traceparent: str) -> Out:
-    return Out("out", b"k", b"v", envelope.headers("1", "e", "test", 0, traceparent))
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

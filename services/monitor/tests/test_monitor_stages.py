@@ -311,9 +311,9 @@ def test_a_control_event_without_a_sampled_cause_begins_a_trace() -> None:
     cluster = feed(ready(), asked(3))
     assert cluster.control
     for out in cluster.control:
-        trace = envelope.get(out.headers, "traceparent") or b""
-        assert len(trace) == 55
-        assert trace.endswith(b"-01")
+        trace = envelope.get(out.headers, "traceparent")
+        assert (trace is None) == (out.topic == topics.TIME_ADVANCED), "nothing has happened when time advances"
+        assert trace is None or (len(trace) == 55 and trace.endswith(b"-01"))
 
 
 def test_predictions_of_a_model_that_is_not_known_yet_wait_and_hold_progress_back() -> None:
@@ -456,10 +456,23 @@ def test_what_many_hours_show_goes_into_records_that_stay_small() -> None:
     hour = np.arange(50_000, dtype=np.int64) * HOUR
     one = np.ones_like(hour)
     named = Named(["score"], Rows(hour, hour, one, one * 0, one * 0, one, hour))
-    outs = encoding.signals(encoding.Writing("offers", "t", "1", 0), named, (), None)
+    outs = encoding.signals(encoding.Writing("offers", "t", "1", 0), named, (), ())
     assert all(len(out.value or b"") < 500_000 for out in outs)
     read = [encoding.seen(Record(out.topic, 0, 0, None, out.value, out.headers)).named for out in outs]
     assert np.array_equal(merged(read).rows.seen_ms, hour)
+
+
+def test_every_hour_of_a_batch_keeps_a_record_that_a_trace_may_lead_on_from() -> None:
+    traces = {(hour, i): f"00-{hour + 1:032x}-{i + 1:016x}-01" for hour in range(3) for i in range(2)}
+    records = [prediction(f"{hour}-{i}", hour * HOUR + i, 0, trace=one) for (hour, i), one in traces.items()]
+    tips = encoding.tips_of([*records, prediction("plain", 5 * HOUR, 0)])
+    assert [(tip.at_ms, tip.traceparent) for tip in tips] == [(h * HOUR + 1, traces[h, 1]) for h in range(3)]
+    zero = np.zeros(1, np.int64)
+    named = Named(["score"], Rows(zero, zero, zero, zero, zero, zero + 1, zero))
+    outs = encoding.signals(encoding.Writing("offers", "t", "1", 0), named, (), tips)
+    seen = [encoding.seen(Record(out.topic, 0, 0, None, out.value, out.headers)) for out in outs]
+    assert [one.tip for one in seen] == list(tips)
+    assert [len(one.named.rows) for one in seen] == [1, 0, 0]
 
 
 def test_progress_before_anything_is_known_says_nothing() -> None:

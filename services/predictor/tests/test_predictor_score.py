@@ -1,6 +1,6 @@
 """The stage: one prediction a key, each by the deployment of its time, with everything that went into it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,21 @@ def test_the_trace_of_the_ask_goes_on() -> None:
     traced = Record(ASKS, 0, 0, plain.key, plain.value, (*plain.headers, ("traceparent", trace.encode())))
     (out,) = run_step(made, {ASKS: [traced]}, progress_ms=12 * HOUR).out
     assert envelope.get(out.headers, "traceparent") == trace.encode()
+
+
+def test_the_first_prediction_of_a_deployment_carries_its_trace_on_and_no_later_one_does() -> None:
+    first, second = (f"00-{n * 32}-{n * 16}-01" for n in "12")
+    made = stage(scoring(replace(FIRST, trace=first), replace(SECOND, trace=second)), ())
+    tables = tables_of(made)
+    asks = [ask("a", 5 * HOUR), ask("b", 11 * HOUR), ask("c", 20 * HOUR), ask("d", 12 * HOUR), ask("e", 21 * HOUR)]
+    result = run_step(made, {ASKS: asks}, tables, progress_ms=21 * HOUR)
+    traces = [envelope.get(out.headers, "traceparent") for out in result.out]
+    assert traces == [None, first.encode(), second.encode(), None, None]
+    told = [(one.trace, one.attributes["trimtab.key"], one.attributes["trimtab.version"]) for one in result.milestones]
+    assert told == [(first, "b", 1), (second, "c", 2)]
+    later = run_step(made, {ASKS: [ask("f", 22 * HOUR)]}, tables, progress_ms=22 * HOUR)
+    assert envelope.get(later.out[0].headers, "traceparent") is None
+    assert not later.milestones
 
 
 def test_the_same_batch_twice_gives_the_same_records() -> None:

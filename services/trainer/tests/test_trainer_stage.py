@@ -23,6 +23,7 @@ from trimtab.trainer.stages import compared_with, stage
 
 DAY = 86_400_000
 DIGEST = "ab" * 32
+LAPS = [["dataset", 10, 20], ["fit", 20, 40], ["gate", 40, 45]]
 STAGE = stage(lambda fields: "signed", lambda effect: None)  # type: ignore[arg-type, return-value] # never performed
 
 
@@ -98,7 +99,7 @@ def test_a_request_starts_one_fit_and_is_answered_once() -> None:
     first = run_step(STAGE, read(declared(offers()), request()), tables)
     assert [effect.id for effect in first.effects] == ["offers/r1"]
     assert not first.out
-    done = EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1.5})
+    done = EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1.5, "laps": LAPS})
     second = run_step(STAGE, {}, tables, done=[done])
     (event,) = events_of(second)
     assert isinstance(event, ModelTrained)
@@ -110,11 +111,26 @@ def test_a_request_starts_one_fit_and_is_answered_once() -> None:
     assert not again.effects
 
 
+def test_the_steps_of_a_fit_are_told_once_on_the_way_of_the_request() -> None:
+    tables = tables_of(STAGE)
+    run_step(STAGE, read(declared(offers()), request()), tables)
+    done = EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1.5, "laps": LAPS})
+    result = run_step(STAGE, {}, tables, done=[done])
+    assert [(one.name, one.times_ns) for one in result.milestones] == [
+        ("dataset", (10, 20)),
+        ("fit", (20, 40)),
+        ("gate", (40, 45)),
+    ]
+    assert {one.trace.encode() for one in result.milestones} == {result.out[0].headers[-1][1]}
+    assert result.milestones[2].attributes["trimtab.verdict"] == "first"
+    assert not run_step(STAGE, {}, tables, done=[done]).milestones
+
+
 def test_one_fit_at_a_time_in_a_loop() -> None:
     tables = tables_of(STAGE)
     started = run_step(STAGE, read(declared(offers()), request(1), request(2)), tables)
     assert [effect.id for effect in started.effects] == ["offers/r1"]
-    done = EffectDone("offers/r1", {"failed": "too_few_rows", "error": "wait"})
+    done = EffectDone("offers/r1", {"failed": "too_few_rows", "error": "wait", "laps": LAPS})
     after = run_step(STAGE, {}, tables, done=[done])
     assert [effect.id for effect in after.effects] == ["offers/r2"]
 
@@ -122,7 +138,7 @@ def test_one_fit_at_a_time_in_a_loop() -> None:
 @pytest.mark.parametrize(
     ("done", "reason"),
     [
-        (EffectDone("offers/r1", {"failed": "estimator", "error": "one class alone"}), "estimator"),
+        (EffectDone("offers/r1", {"failed": "estimator", "error": "one class alone", "laps": LAPS}), "estimator"),
         (EffectDone("offers/r1", error=ChildEndedError(-9, "")), "trainer"),
     ],
 )
@@ -163,7 +179,10 @@ def test_a_challenger_is_told_how_the_champion_was_made() -> None:
     tables = tables_of(STAGE)
     run_step(STAGE, read(declared(offers()), request(1)), tables)
     run_step(
-        STAGE, {}, tables, done=[EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1})]
+        STAGE,
+        {},
+        tables,
+        done=[EffectDone("offers/r1", {"trained": trained_fields(), "recipe": DIGEST, "wall_s": 1, "laps": LAPS})],
     )
     run_step(STAGE, read(deployed()), tables)
     (effect,) = run_step(STAGE, read(request(2)), tables).effects

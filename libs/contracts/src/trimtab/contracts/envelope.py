@@ -51,6 +51,12 @@ def get(headers: Headers, name: str) -> bytes | None:
     return None
 
 
+def traceparent(headers: Headers) -> str | None:
+    """The record's `traceparent`; None where there is none."""
+    found = get(headers, TRACEPARENT)
+    return None if found is None else found.decode("ascii", "replace")
+
+
 def require(headers: Headers, name: str) -> bytes:
     """The first header of that name. Raises MissingHeaderError."""
     value = get(headers, name)

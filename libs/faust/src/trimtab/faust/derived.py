@@ -37,8 +37,7 @@ class Came:
     @property
     def trace(self) -> str | None:
         """Its traceparent, if it has one; what is derived from it carries it on."""
-        found = envelope.get(self.headers, envelope.TRACEPARENT)
-        return None if found is None else found.decode("ascii", "replace")
+        return envelope.traceparent(self.headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,11 @@ class Features:
     names: Sequence[str]
     digest: str
 
+    @property
+    def looked_up(self) -> bool:
+        """Whether any of them is more than what the ask itself says: only then the feature service has work."""
+        return bool(self.groups or self.latest)
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

@@ -86,14 +86,13 @@ def heard(records: Mapping[str, Sequence[Read]]) -> tuple[list[Heard], list[Refu
 
 
 def _heard(topic: str, record: Read) -> Heard:
-    trace = envelope.get(record.headers, envelope.TRACEPARENT)
-    text = None if trace is None else trace.decode("ascii", "replace")
+    trace = envelope.traceparent(record.headers)
     if record.value is None:
-        return Heard(topic, (record.key or b"").decode("utf-8", "replace"), None, text, b"")
+        return Heard(topic, (record.key or b"").decode("utf-8", "replace"), None, trace, b"")
     event = control.decode(topic, record.value)
     if isinstance(event, PublishedSchema):
         raise UnknownTopicError(topic)
-    return Heard(topic, event.loop, event, text, record.value)
+    return Heard(topic, event.loop, event, trace, record.value)
 
 
 def _place(one: Heard) -> tuple[int, int]:
@@ -105,10 +104,12 @@ def _place(one: Heard) -> tuple[int, int]:
 def written(event: LoopEvent, *, id: str, source: str, trace: str | None) -> Out:  # CloudEvents' name
     """The record of an event, keyed by its loop. Control events are always sampled: one without a cause begins a trace.
 
-    `id` has to follow from the event alone, so that a batch that is run twice writes the same record.
+    Only `time.advanced` begins none: it says that nothing happened, thousands of times a year. `id` has to follow from
+    the event alone, so that a batch that is run twice writes the same record.
     """
     topic = TOPIC_OF[type(event)]
-    headers = envelope.headers(id, topic, source, event.at_ms, trace or first_trace(id))
+    begun = None if isinstance(event, TimeAdvanced) else first_trace(id)
+    headers = envelope.headers(id, topic, source, event.at_ms, trace or begun)
     return Out(topic, event.loop.encode(), control.encode(event), headers)
 
 

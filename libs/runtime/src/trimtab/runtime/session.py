@@ -178,7 +178,7 @@ class Session:
 
     async def _commit(self, result: Result, traced: Traced) -> None:
         draft = Draft(self._stage, self._partition)
-        draft.add(traced.rewrite(result.out))
+        draft.add(traced.rewrite(result.out, result.milestones))
         changed = draft.flush(self._opened.tables)
         claim, positions, offsets, now_s = self._claim(), self._positions(), self._offsets(), self._loop.time()
         flush_s = 0.0 if self.closing else self._around.options.flush_s

@@ -94,6 +94,21 @@ class Measure:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A piece of work on the way of a trace that is worth a span of its own.
+
+    `trace`: the traceparent that it follows from. Several of one trace follow from each other, and what the same result
+    writes with that traceparent follows from the last. `times_ns`: its begin and end on the wall clock; None: the
+    batch's.
+    """
+
+    trace: str
+    name: str
+    attributes: Mapping[str, str | int | float] = field(default_factory=dict)
+    times_ns: tuple[int, int] | None = None
+
+
 Record = Callable[[Iterable[Measure]], None]
 """Where measures go."""
 
@@ -108,7 +123,7 @@ class Result:
 
     `clocks`: newest event time seen, for "reported" inputs. `progress_ms`: overrides the progress the task passes on
     (a stage that holds records back inside its tables must not claim their time). `measures`: recorded once the
-    transaction has been committed, so that a batch that is run twice is counted once.
+    transaction has been committed, so that a batch run twice is counted once. `milestones`: likewise, in traces.
     """
 
     out: Sequence[Out] = ()
@@ -116,6 +131,7 @@ class Result:
     effects: Sequence[Effect] = ()
     progress_ms: int | None = None
     measures: Sequence[Measure] = ()
+    milestones: Sequence[Milestone] = ()
 
 
 Tables = Mapping[str, Table[Any, Any]]

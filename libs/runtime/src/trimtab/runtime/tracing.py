@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from trimtab.runtime.records import Out, Read
+from trimtab.runtime.stage import Milestone
 
 
 class Traced(Protocol):
     """The spans of one batch, from its step to its commit."""
 
-    def rewrite(self, outs: Sequence[Out]) -> Sequence[Out]:
-        """The same records; those that carry an incoming `traceparent` carry the stage's span instead."""
+    def rewrite(self, outs: Sequence[Out], milestones: Sequence[Milestone]) -> Sequence[Out]:
+        """The same records; those that carry a sampled `traceparent` carry the span that they follow from instead."""
 
     def end(self) -> None:
         """The batch has been committed. (A batch that fails leaves no spans: its repetition will.)"""
@@ -26,7 +27,7 @@ class Tracing(Protocol):
 class Untraced:
     """A batch without sampled records."""
 
-    def rewrite(self, outs: Sequence[Out]) -> Sequence[Out]:
+    def rewrite(self, outs: Sequence[Out], _milestones: Sequence[Milestone]) -> Sequence[Out]:
         """Unchanged."""
         return outs
 

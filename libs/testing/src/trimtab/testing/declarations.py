@@ -71,8 +71,12 @@ def offers(**tables: Mapping[str, Any]) -> Loop:
     data: dict[str, Any] = tomllib.loads(TOML)
     for name, table in tables.items():
         data[name] = {**data.get(name, {}), **table}
-    digest = declaration_digest(data, SCHEMAS)
-    return declaration.from_declared(data, SCHEMAS, version=1, partitions=2, digest=digest)
+    return made(data)
+
+
+def made(data: Mapping[str, Any]) -> Loop:
+    """The loop that such a declaration makes, with the schemas above."""
+    return declaration.from_declared(data, SCHEMAS, version=1, partitions=2, digest=declaration_digest(data, SCHEMAS))
 
 
 def declared(loop: Loop, *, version: int = 1, at_ms: int = 0) -> LoopDeclared:

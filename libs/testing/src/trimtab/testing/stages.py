@@ -11,6 +11,7 @@ from trimtab.runtime.options import Options
 from trimtab.runtime.records import Out, Record
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.stage import Stage
+from trimtab.runtime.tracing import NO_TRACING, Tracing
 from trimtab.runtime.views import Views
 from trimtab.runtime.worker import Worker
 
@@ -29,9 +30,10 @@ class Running:
         now_ms: Now = wall_ms,
         options: Options = QUICK,
         declared: Declared | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._stages, self._bus = stages, bus
-        self._around = Surroundings(now_ms, options)
+        self._around = Surroundings(now_ms, options, tracing=tracing)
         self._declared = declared or Declared()
         self.workers: list[Worker] = []
         self._running: list[asyncio.Task[None]] = []

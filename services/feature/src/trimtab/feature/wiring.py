@@ -30,9 +30,9 @@ def build(settings: Settings) -> Service:
             partitions=declared.partitions,
             digest=declared.digest,
         )
-        groups = tile_groups(loop)
-        if not groups:
+        if not loop.features.looked_up:
             return None
+        groups = tile_groups(loop)
         view = TilesView(loop, groups)
         one = Served({group.name: group for group in groups}, view.store)
 

@@ -1,6 +1,6 @@
 """The stage that predicts: asks in, one prediction a key out, with everything that went into it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,9 @@ import numpy as np
 from trimtab.contracts import envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.model import Loop
-from trimtab.predictor.core import Ask, Assemble, Deployments, Encoder, Scored, Writer, score
+from trimtab.predictor.core import Ask, Assemble, Deployment, Deployments, Encoder, Scored, Writer, score
 from trimtab.runtime.records import Headers, Out, Read
-from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
+from trimtab.runtime.stage import Batch, Input, Measure, Milestone, Output, Result, Stage, Tables, View
 from trimtab.runtime.table import Table, TableSpec
 
 SERVICE, VERB = "predictor", "score"
@@ -22,6 +22,15 @@ ASKED: TableSpec[bytes, int] = TableSpec(
     decode=lambda data: int.from_bytes(data, "big", signed=True),
 )
 """Which predictions were made: key → event time of the ask, in the order in which they were made."""
+BEGUN: TableSpec[str, int] = TableSpec(
+    name="begun",
+    encode_key=str.encode,
+    decode_key=bytes.decode,
+    encode=lambda sequence: sequence.to_bytes(8, "big"),
+    decode=lambda data: int.from_bytes(data, "big"),
+)
+"""Which deployments have scored an ask: NEWEST → the highest sequence of those."""
+NEWEST = "newest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +61,24 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         fresh = [(record, at_ms) for record, at_ms in first_asked(asked, batch.records.get(asks, ()))]
         repeats -= len(out) + len(fresh)
         scored: list[Scored] = []
+        first: Mapping[int, Deployment] = {}
         if fresh:
             asked_at = Asked([decode(record.value or b"") for record, _ in fresh], [at_ms for _, at_ms in fresh])
             made, scored = predict(predicting, encoder, asked_at, batch.progress_ms)
+            first = first_scored(tables[BEGUN.name], scored)
             out += [
-                Out(topics.predictions(loop.name), record.key, value, headers(predicting, record, at_ms))
-                for (record, at_ms), value in zip(fresh, made, strict=True)
+                Out(
+                    topics.predictions(loop.name), record.key, value, headers(predicting, record, at_ms, first.get(row))
+                )
+                for row, ((record, at_ms), value) in enumerate(zip(fresh, made, strict=True))
             ]
         forget(asked, batch.progress_ms - loop.asks.dedupe_ms)
         counts = measures(loop, scored, len(out), repeats)
-        return Result(out, measures=[*counts, *gauges(predicting, batch.progress_ms)])
+        return Result(
+            out,
+            measures=[*counts, *gauges(predicting, batch.progress_ms)],
+            milestones=[milestone(fresh[row][0], by, by.trace) for row, by in first.items() if by.trace is not None],
+        )
 
     return Stage(
         group=topics.group(SERVICE, VERB, loop.name),
@@ -69,16 +86,11 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         partitions=loop.partitions,
         inputs=[Input(asks, "marks", writers), Input(topics.answered(loop.name), "none")],
         outputs=[Output(topics.predictions(loop.name), loop.partitions)],
-        tables=[ASKED],
+        tables=[ASKED, BEGUN],
         views=views,
-        gate=[topics.online(loop.name)] if has_lookups(loop) else [],
+        gate=[topics.online(loop.name)] if loop.features.looked_up else [],
         step=step,
     )
-
-
-def has_lookups(loop: Loop) -> bool:
-    """Whether a vector of this loop holds anything but row features."""
-    return bool(loop.features.groups or loop.features.latest)
 
 
 def log_answered(loop: Loop, asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[Out]:
@@ -120,12 +132,30 @@ def predict(
     return encoder.encode(asked.asks, asked.at_ms, as_of, vectors, scored), scored
 
 
-def headers(predicting: Predicting, record: Read, at_ms: int) -> Headers:
-    """The prediction's headers; its trace goes on from the ask's."""
-    trace = envelope.get(record.headers, envelope.TRACEPARENT)
+def first_scored(begun: Table[str, int], scored: Sequence[Scored]) -> Mapping[int, Deployment]:
+    """By row, the deployments whose champion predicts for the first time in this task; they have begun from now on."""
+    newest, found = begun.get(NEWEST) or 0, {}
+    for row, one in enumerate(scored):
+        if one.champion is not None and one.deployment is not None and one.deployment.sequence > newest:
+            newest, found[row] = one.deployment.sequence, one.deployment
+    if found:
+        begun.put(NEWEST, newest)
+    return found
+
+
+def headers(predicting: Predicting, record: Read, at_ms: int, first: Deployment | None = None) -> Headers:
+    """The prediction's headers. Its trace goes on from the ask's, a deployment's `first` one from the deployment's."""
+    trace = (first and first.trace) or envelope.traceparent(record.headers)
     key = (record.key or b"").decode()
     group = topics.group(SERVICE, VERB, predicting.loop.name)
-    return envelope.headers(key, "prediction", group, at_ms, None if trace is None else trace.decode())
+    return envelope.headers(key, "prediction", group, at_ms, trace)
+
+
+def milestone(record: Read, by: Deployment, trace: str) -> Milestone:
+    """The first prediction of a deployment, as its trace ends with it."""
+    version = {} if by.champion is None else {"trimtab.version": by.champion.version}
+    key = (record.key or b"").decode()
+    return Milestone(trace, "first prediction", {"trimtab.key": key, "trimtab.sequence": by.sequence, **version})
 
 
 def forget(asked: Table[bytes, int], before_ms: int) -> None:

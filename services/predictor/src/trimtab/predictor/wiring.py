@@ -15,7 +15,7 @@ from trimtab.predictor.api import Served, create_router
 from trimtab.predictor.core import Ask, writer
 from trimtab.predictor.errors import NotLoggedError
 from trimtab.predictor.settings import Settings
-from trimtab.predictor.stages import Predicting, has_lookups, stage
+from trimtab.predictor.stages import Predicting, stage
 from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
@@ -66,7 +66,7 @@ def build(settings: Settings) -> Service:
         predicting = Predicting(
             loop, assemble, lambda: deployments.deployments, streamed, memory=lambda: online.store.nbytes
         )
-        views: list[View] = [online, deployments] if has_lookups(loop) else [deployments]
+        views: list[View] = [online, deployments] if loop.features.looked_up else [deployments]
         backing = Backing(
             loop=loop,
             names=assembler.names,

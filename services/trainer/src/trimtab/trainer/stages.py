@@ -10,7 +10,7 @@ from trimtab.contracts import control, telemetry, topics
 from trimtab.contracts.control import DeploymentChanged, LoopDeclared, ModelTrained, RetrainRequested, TrainingFailed
 from trimtab.runtime.control import Heard, Refused, heard, written
 from trimtab.runtime.records import Out
-from trimtab.runtime.stage import Batch, Effect, EffectDone, Input, Measure, Output, Result, Stage, Tables
+from trimtab.runtime.stage import Batch, Effect, EffectDone, Input, Measure, Milestone, Output, Result, Stage, Tables
 from trimtab.runtime.table import Table, TableSpec
 from trimtab.trainer.errors import NotDeclaredError
 
@@ -74,6 +74,7 @@ class Answering:
         """Note requests, answer those whose fit has ended, start the next of each loop."""
         desks = tables[DESKS.name]
         events, refused = heard(batch.records)
+        milestones = [one for done in batch.done for one in worked(desks, done)]
         said = [answer for done in batch.done for answer in self._answered(desks, done)]
         for one in events:
             said += self._noted(desks, one)
@@ -81,6 +82,7 @@ class Answering:
             out=[out for out, _ in said],
             effects=orders(desks),
             measures=[*map(count_refused, refused), *(measure for _, measure in said)],
+            milestones=milestones,
         )
 
     def _noted(self, desks: Table[str, Desk], one: Heard) -> Iterator[tuple[Out, Measure]]:
@@ -94,9 +96,7 @@ class Answering:
                 yield self._failed(desks, one.loop, wanted, error.reason, str(error))
 
     def _answered(self, desks: Table[str, Desk], done: EffectDone) -> Iterator[tuple[Out, Measure]]:
-        loop, request_id = done.id.split("/", 1)
-        desk = desks.get(loop) or Desk()
-        wanted = next((one for one in desk.open if one.request_id == request_id), None)
+        loop, wanted = answering(desks, done)
         if wanted is None:
             return
         if done.error is not None:
@@ -125,6 +125,26 @@ class Answering:
         event = TrainingFailed(loop=loop, at_ms=wanted.at_ms, request_id=wanted.request_id, reason=reason, error=error)
         measure = Measure(telemetry.TRAINER_FAILURES, 1, {"loop": loop, "reason": reason})
         return written(event, id=f"failed-{wanted.request_id}", source=NAME, trace=wanted.trace), measure
+
+
+def answering(desks: Table[str, Desk], done: EffectDone) -> tuple[str, Wanted | None]:
+    """The loop and the open request that an effect answers; None: it is answered already."""
+    loop, request_id = done.id.split("/", 1)
+    desk = desks.get(loop) or Desk()
+    return loop, next((one for one in desk.open if one.request_id == request_id), None)
+
+
+def worked(desks: Table[str, Desk], done: EffectDone) -> Iterator[Milestone]:
+    """The steps of a fit that has ended, on the way from its request to its verdict."""
+    loop, wanted = answering(desks, done)
+    if wanted is None or wanted.trace is None or done.error is not None:
+        return
+    trained = done.value.get("trained")
+    for step, began_ns, ended_ns in done.value["laps"]:
+        attributes = {"trimtab.loop": loop, "trimtab.request_id": wanted.request_id}
+        if step == "gate" and trained is not None:
+            attributes["trimtab.verdict"] = trained["gate"]["verdict"]
+        yield Milestone(wanted.trace, step, attributes, (began_ns, ended_ns))
 
 
 def noted(desk: Desk, one: Heard) -> Desk:

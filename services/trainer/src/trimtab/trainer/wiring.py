@@ -21,16 +21,21 @@ def build(settings: Settings) -> Service:
     fitting = Fitting(place(settings), child_environment())
 
     async def perform(effect: Effect) -> Mapping[str, Any]:
-        desk, wanted = effect.payload
-        declared = msgspec.json.decode(desk.declared)
-        champion, first = compared_with(desk, desk.champion), compared_with(desk, desk.first)
-        return await fitting.fit(Order(declared, wanted.request_id, wanted.cause_kind, wanted.at_ms, champion, first))
+        return await fitting.fit(order_of(effect))
 
     return Service(
         name="trainer",
         stages=[stage(Signer.load(settings.signing.private_key_file).sign, perform)],
         resources=[Warm(fitting)],
     )
+
+
+def order_of(effect: Effect) -> Order:
+    """What the fitting process is handed for an effect of the stage."""
+    desk, wanted = effect.payload
+    declared = msgspec.json.decode(desk.declared)
+    champion, first = compared_with(desk, desk.champion), compared_with(desk, desk.first)
+    return Order(declared, wanted.request_id, wanted.cause_kind, wanted.at_ms, champion, first)
 
 
 def place(settings: Settings) -> Mapping[str, Any]:

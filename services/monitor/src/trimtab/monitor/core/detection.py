@@ -41,11 +41,11 @@ def absorb(ledger: Ledger, named: Named, deployments: Sequence[Deployment], tip:
     for deployment in deployments:
         ledger.see(deployment)
     rows = named.rows
-    if not len(rows):
-        return 0
-    clock = _begun(ledger, floor(int(rows.seen_ms.min()), HOUR_MS))
-    if tip is not None:
+    clock = _begun(ledger, floor(int(rows.seen_ms.min()), HOUR_MS)) if len(rows) else ledger.clock
+    if clock is not None and tip is not None:
         _keep(ledger, clock, tip)
+    if clock is None or not len(rows):
+        return 0
     numbers = np.array([ledger.number(name) for name in named.names], np.int64)
     kept = np.array([tallying.of_label(name) for name in named.names])[rows.signal]
     late = rows.seen_ms < clock.folded_ms

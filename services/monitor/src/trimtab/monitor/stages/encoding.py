@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from trimtab.monitor.core.observe import Named
 from trimtab.monitor.core.predictions import Deployment, Predictions, Shadows
 from trimtab.monitor.core.rows import Rows, unpack
 from trimtab.monitor.core.settled import payloads
+from trimtab.monitor.core.silence import HOUR_MS, floor
 from trimtab.monitor.stages.decoding import LabelRows
 from trimtab.runtime.records import Headers, Out, Read
 
@@ -26,15 +28,16 @@ MOST_ROWS = 16_000
 """Rows in a record: a third of a megabyte. A stretch of many hours with little in each has more."""
 
 
-def tip_of(records: Sequence[Read]) -> Tip | None:
-    """The newest sampled record, if any. Our own records carry `traceparent` last, so that looking costs little."""
-    found: Tip | None = None
+def tips_of(records: Sequence[Read]) -> Sequence[Tip]:
+    """The newest sampled record of each hour, oldest first. Our own carry `traceparent` last: looking is cheap."""
+    found: dict[int, Tip] = {}
     for record in records:
         headers = record.headers
         if headers and headers[-1][0] == envelope.TRACEPARENT and headers[-1][1].endswith(_SAMPLED):
             tip = Tip(envelope.event_time_ms(headers), headers[-1][1].decode())
-            found = tip if found is None else max(found, tip)
-    return found
+            start_ms = floor(tip.at_ms, HOUR_MS)
+            found[start_ms] = max(tip, found.get(start_ms, tip))
+    return [found[start_ms] for start_ms in sorted(found)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,14 @@ class Writing:
         return envelope.headers(self.id, kind, self.task, self.at_ms, trace)
 
 
-def signals(writing: Writing, named: Named, deployments: Sequence[Deployment], tip: Tip | None) -> Sequence[Out]:
-    """What a task saw, in as many records as keep each of them small."""
+def signals(writing: Writing, named: Named, deployments: Sequence[Deployment], tips: Sequence[Tip]) -> Sequence[Out]:
+    """What a task saw, in as many records as keep each of them small and carry every tip."""
+    pieces = [named.rows.take(slice(first, first + MOST_ROWS)) for first in range(0, len(named.rows), MOST_ROWS)]
     return [
-        _signals(writing, named.names, named.rows.take(slice(first, first + MOST_ROWS)), deployments, tip)
-        for first in range(0, len(named.rows), MOST_ROWS)
+        _signals(writing, (), Rows(), (), tip)
+        if rows is None
+        else _signals(writing, named.names, rows, deployments, tip)
+        for rows, tip in zip_longest(pieces, tips)
     ]
 
 
@@ -95,8 +101,8 @@ def seen(record: Read) -> Seen:
 
 
 def _tip(record: Read, at_ms: int | None) -> Tip | None:
-    trace = envelope.get(record.headers, envelope.TRACEPARENT)
-    return None if at_ms is None or trace is None else Tip(at_ms, trace.decode())
+    trace = envelope.traceparent(record.headers)
+    return None if at_ms is None or trace is None else Tip(at_ms, trace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,10 +76,10 @@ class Join:
             spans=self._holds.spans(),
             progress_ms=batch.progress_ms,
         )
-        tip = max((tip for _, tip in read if tip is not None), default=None)
+        tips = [tip for _, tip in read if tip is not None]
         out = list(self._outcomes(joined, partition))
         if len(joined.outcomes):
-            out += self._signals(joined, partition, records, tip)
+            out += self._signals(joined, partition, records, tips)
         return Result(out=out, measures=self._measures(joined, partition, labels))
 
     def _join_of(self, partition: int, state: JoinState) -> LabelJoin:
@@ -114,11 +114,11 @@ class Join:
             headers = envelope.headers(f"{key}#{revision}", "outcome", task, settled_ms)
             yield Out(topic, key.encode(), _OUTCOME.encode(value), headers)
 
-    def _signals(self, joined: Joined, partition: int, records: Sequence[Read], tip: Tip | None) -> Sequence[Out]:
+    def _signals(self, joined: Joined, partition: int, records: Sequence[Read], tips: Sequence[Tip]) -> Sequence[Out]:
         last = records[-1].offset if records else joined.outcomes.settled_at_ms[-1]
         at_ms = max(joined.outcomes.settled_at_ms)
         writing = Writing(self._loop.name, f"{self._group}-{partition}", f"{last}", at_ms)
-        return encoding.signals(writing, joined.shown, (), tip)
+        return encoding.signals(writing, joined.shown, (), tips)
 
     def _measures(self, joined: Joined, partition: int, labels: LabelJoin) -> Sequence[Measure]:
         loop = {"loop": self._loop.name}

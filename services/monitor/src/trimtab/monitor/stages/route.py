@@ -143,8 +143,8 @@ class Route:
     def _signals(self, writing: Writing, arrivals: Arrivals, records: Records) -> Sequence[Out]:
         named = routing.shown(self._plan, arrivals, self._models.known)
         seen = [one for part in arrivals.predictions for one in deployments(part)]
-        tip = encoding.tip_of(records.get(topics.predictions(self._loop.name), ()))
-        return encoding.signals(writing, named, seen, tip)
+        tips = encoding.tips_of(records.get(topics.predictions(self._loop.name), ()))
+        return encoding.signals(writing, named, seen, tips)
 
     def _joinables(self, writing: Writing, partition: int, arrivals: Arrivals, records: Records) -> Sequence[Out]:
         label_of = self._loop.label.of
@@ -156,7 +156,7 @@ class Route:
             keyed_alike=self._plan.keyed_alike,
             source=routing.source(self._plan, arrivals),
             classes=routing.classes(self._plan, arrivals.predictions, self._models.known),
-            tip=encoding.tip_of(label_records),
+            tip=max(encoding.tips_of(label_records), default=None),
         )
         asks_in = [(part, self._places(part, partition)) for part in arrivals.predictions]
         labels_in = np.empty(0, np.int64) if labels is None else _label_places(labels, self._loop.partitions)

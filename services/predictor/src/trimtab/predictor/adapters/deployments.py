@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import structlog
 
-from trimtab.contracts import control, topics
+from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.errors import ContractError
 from trimtab.loops.model import Loop
 from trimtab.ml.errors import ModelError
@@ -44,12 +45,13 @@ class DeploymentsView:
         key = self._loop.encode()
         for record in records:
             if record.key == key and record.value is not None:
-                self._take(record.value)
+                self._take(record.value, envelope.traceparent(record.headers))
 
-    def _take(self, value: bytes) -> None:
+    def _take(self, value: bytes, trace: str | None) -> None:
         try:
             event = control.decode_as(control.DeploymentChanged, value)
-            self.deployments = self.deployments.with_one(self._deployment(event, value))
+            made = replace(self._deployment(event, value), trace=trace)
+            self.deployments = self.deployments.with_one(made)
         except (ModelRefusedError, ContractError) as error:
             log.error("deployment refused", loop=self._loop, reason=str(error))
 

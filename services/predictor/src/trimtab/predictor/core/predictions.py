@@ -36,12 +36,13 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Which versions score asks from `effective_at_ms` on."""
+    """Which versions score asks from `effective_at_ms` on. `trace`: the traceparent it came with."""
 
     sequence: int
     effective_at_ms: int
     champion: Model | None
     shadows: Sequence[Model]
+    trace: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,16 @@ import asyncio
 import json
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from trimtab.runtime.kafka import Connection, KafkaBus
 from trimtab.store.blobs import BlobStore
 from trimtab.store.errors import StoreError
+from trimtab.trainer.adapters.laps import Laps
+from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.adapters.work import Workshop, fulfil, order_from
 from trimtab.trainer.errors import TrainingError
 
@@ -17,7 +21,7 @@ NICENESS = 5
 
 
 async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
-    """What `fulfil` gives, or {"failed": reason, "error": what was wrong}."""
+    """What `answered` gives for an order and a place as they come in."""
     async with KafkaBus(Connection(**place["kafka"])) as bus:
         shop = Workshop(
             bus=bus,
@@ -27,12 +31,19 @@ async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
             code_version=place["code_version"],
             lock_digest=place["lock_digest"],
         )
-        try:
-            return await fulfil(shop, order_from(line))
-        except TrainingError as error:
-            return {"failed": error.reason, "error": str(error)}
-        except StoreError as error:
-            return {"failed": "store", "error": str(error)}
+        return await answered(shop, order_from(line), time.time_ns)
+
+
+async def answered(shop: Workshop, order: Order, now_ns: Callable[[], int]) -> dict[str, Any]:
+    """What `fulfil` gives, or {"failed": reason, "error": what was wrong}; and the `laps` that it took."""
+    laps = Laps(now_ns)
+    try:
+        found = await fulfil(shop, order, laps)
+    except TrainingError as error:
+        found = {"failed": error.reason, "error": str(error)}
+    except StoreError as error:
+        found = {"failed": "store", "error": str(error)}
+    return {**found, "laps": laps.ended()}
 
 
 def main() -> None:

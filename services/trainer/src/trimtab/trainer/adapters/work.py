@@ -23,7 +23,7 @@ from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Cache, Cached
 from trimtab.trainer.adapters.columns import Frame, columns, outcome_frame, prediction_frame, table
 from trimtab.trainer.adapters.orders import Order
-from trimtab.trainer.core import Job, Known, Trained, matured, train
+from trimtab.trainer.core import Begun, Job, Known, Trained, matured, train, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +89,16 @@ async def newest_ms(bus: Bus, folder: Path, loop: Loop) -> int:
     return max((int(newest) for newest in (asked.max(), settled.max()) if isinstance(newest, int)), default=0)
 
 
-async def fulfil(shop: Workshop, order: Order) -> dict[str, Any]:
+async def fulfil(shop: Workshop, order: Order, begun: Begun = unheard) -> dict[str, Any]:
     """Do all that the request asks for. Raises TrainingError, StoreError.
 
     {"trained": the fields of model.trained, without wall time and signature; "recipe": the digest of what was declared}
     """
+    begun("dataset")
     loop = loop_of(order.declared)
     gathered = await gather(shop.bus, shop.folder, loop, order.at_ms)
     job = Job(loop, order.at_ms, known(shop.blobs, order.champion), known(shop.blobs, order.first), order.seed)
-    trained = train(job, gathered.rows)
+    trained = train(job, gathered.rows, begun)
     shop.blobs.put(trained.package.skops)
     shop.blobs.put(trained.package.blob)
     fields = {

@@ -1,6 +1,6 @@
 """One request: a candidate on the rows before the holdout, the gate, and the refit on everything if it passed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,8 @@ from trimtab.trainer.core.rows import cut
 from trimtab.trainer.errors import ModelFailedError
 
 Verdict = Literal["first", "passed", "failed"]
+Begun = Callable[[str], None]
+"""Hears of each step of the work as it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +75,29 @@ class Trained:
     fits: int
 
 
-def train(job: Job, rows: Dataset) -> Trained:
+def unheard(_: str) -> None:
+    """Nobody wants to know how far the work is."""
+
+
+def train(job: Job, rows: Dataset, begun: Begun = unheard) -> Trained:
     """Fit, judge and package. Deterministic: the same job and rows give the same bytes.
 
     `rows`: matured ones (see `matured`). Raises TrainingError.
     """
     loop = job.loop
+    begun("fit")
     parts = cut(loop, rows, job.at_ms)
     try:
         candidate = training.fit(loop.model, loop.task, parts.fit, job.seed)
+        begun("gate")
         scores = candidate.score(parts.held_out)
         compared = tuple(compare(job, candidate, scores, parts.fit, parts.held_out))
         verdict = judge(job, compared)
-        served = candidate if verdict == "failed" else training.fit(loop.model, loop.task, rows, job.seed)
-        used = parts.fit if verdict == "failed" else rows
+        served, used = candidate, parts.fit
+        if verdict != "failed":
+            begun("refit")
+            served, used = training.fit(loop.model, loop.task, rows, job.seed), rows
+        begun("package")
         package = packaging.package(served, used)
     except ModelError as error:
         raise ModelFailedError(str(error)) from error
