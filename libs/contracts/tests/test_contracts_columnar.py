@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trimtab.contracts.codec import AvroCodec
-from trimtab.contracts.columnar import NO_LONG, ColumnReader, Items
+from trimtab.contracts.codec import MARKER, AvroCodec
+from trimtab.contracts.columnar import NO_LONG, ColumnReader, Items, as_objects
 from trimtab.contracts.errors import BadSchemaError, NotSingleObjectError, UndecodableError, UnknownFingerprintError
 
 SHADOW = {
@@ -111,6 +111,15 @@ def test_fields_that_are_not_wanted_are_passed_over(rows: list[dict[str, Any]], 
         assert plain(found[name]) == plain(everything[name])
 
 
+@given(st.lists(ROWS, max_size=8))
+def test_columns_of_objects_tell_nulls_from_every_number(rows: list[dict[str, Any]]) -> None:
+    rows = [{**row, "age": -(2**63) if row["flag"] else row["age"]} for row in rows]
+    found = ColumnReader(SCHEMA, {"age", "ratio", "name"}, spread=as_objects).read([CODEC.encode(row) for row in rows])
+    for name, column in found.items():
+        assert column.tolist() == [row[name] for row in rows]
+        assert {type(value) for value in column.tolist()} <= {int, float, str, type(None)}
+
+
 def one() -> bytes:
     row = {"key": "k", "at_ms": 5, "flag": True, "ratio": None, "age": 3, "kind": "b", "name": "n", "blob": b"",
            "small": 0.5, "inner": {"x": 1.0}, "tags": ["t"], "shadows": []}  # fmt: skip
@@ -121,6 +130,20 @@ def one() -> bytes:
 def test_bytes_that_do_not_keep_the_schema_are_refused(wrong: bytes) -> None:
     with pytest.raises(UndecodableError):
         ColumnReader(SCHEMA).read([one(), wrong])
+
+
+@pytest.mark.parametrize("written", ["06", "01", "80"])
+def test_branches_and_symbols_that_the_schema_does_not_have_are_refused(written: str) -> None:
+    fields = [
+        {"name": "x", "type": ["null", "long"]},
+        {"name": "y", "type": {"type": "enum", "name": "E", "symbols": ["a"]}},
+    ]
+    reader = ColumnReader({"type": "record", "name": "Odd", "fields": fields})
+    head = MARKER + reader.fingerprint
+    assert reader.read([head + bytes.fromhex("0200" + "00")])["y"].tolist() == ["a"]
+    for odd in (written + "0000", "0200" + written):
+        with pytest.raises(UndecodableError):
+            reader.read([head + bytes.fromhex(odd)])
 
 
 def test_other_schemas_and_other_bytes_are_refused() -> None:

@@ -293,6 +293,28 @@ def test_avro_and_json_of_one_event_are_one_event(
     assert judged.accepted[0].body == judged.accepted[1].body == single
 
 
+@pytest.mark.parametrize("broken", [None, b"\xc3\x01broken", b'{"order_id": 7}'])
+def test_many_avro_events_at_once_become_what_each_becomes(
+    broken: bytes | None, order: Contract, shop: Loop, avro: dict[str, Any]
+) -> None:
+    encode, names = AvroCodec(shop.events["order"].schema).encode, ["DE", None, "IT"]
+    changes = [
+        {"country": names[n % 3], "points": None if n % 2 else n - 9, "weight": n / 4, "due": n} for n in range(24)
+    ]
+    values = [encode({**avro, "order_id": f"o{n}", **change}) for n, change in enumerate(changes)]
+    together = judge(order, *values, *([] if broken is None else [broken]))
+    alone = [judge(order, value).accepted[0] for value in values]
+    assert [event.body for event in together.accepted] == values == [event.body for event in alone]
+    assert [(e.id, e.key, e.time_ms) for e in together.accepted] == [(e.id, e.key, e.time_ms) for e in alone]
+    assert len(together.rejected) == (broken is not None)
+
+
+def test_many_nested_avro_events_at_once(visit: Contract, shop: Loop) -> None:
+    encode = AvroCodec(shop.events["visit"].schema).encode
+    values = [encode({"seen_at": AT_MS * 1000 + n, "pages": ["a"] * n}) for n in range(20)]
+    assert [event.body for event in judge(visit, *values).accepted] == values
+
+
 def test_avro_is_held_to_the_rules_too(order: Contract, shop: Loop, avro: dict[str, Any]) -> None:
     judged = judge(order, AvroCodec(shop.events["order"].schema).encode({**avro, "amount": 0.0}))
     assert judged.rejected[0].refusal.rule == "quality"

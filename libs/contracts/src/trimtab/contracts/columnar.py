@@ -50,13 +50,16 @@ class _Buffer:
 
 
 _Read = Callable[[_Buffer], Any]
+Spread = Callable[[Column, Ints, int], Column]
+"""The values of a nullable field at their places among so many rows, nulls at the others."""
 
 
 class ColumnReader:
     """Decodes messages in Avro's single-object encoding by one schema.
 
-    `wanted`: the top-level fields to return, all by default; the others are passed over. Supported: null, boolean, int,
-    long, float, double, string, bytes, enum, records, arrays of these, and unions of null and one of these.
+    `wanted`: the top-level fields to return, all by default; the others are passed over. `spread`: what a null is in
+    a column, a number by default. Supported: null, boolean, int, long, float, double, string, bytes, enum, records,
+    arrays of these, and unions of null and one of these.
 
     >>> from trimtab.contracts.codec import AvroCodec
     >>> fields = [{"name": "at_ms", "type": "long"}, {"name": "x", "type": ["null", "double"]}]
@@ -67,12 +70,12 @@ class ColumnReader:
     ([5, 6], [0.5, nan])
     """
 
-    def __init__(self, schema: Schema, wanted: Collection[str] | None = None) -> None:
+    def __init__(self, schema: Schema, wanted: Collection[str] | None = None, *, spread: Spread | None = None) -> None:
         parsed(schema)
         self.fingerprint = fingerprint(schema)
         self._head = MARKER + self.fingerprint
         self._fields = [
-            (field["name"], _reader(field["type"], wanted is None or field["name"] in wanted))
+            (field["name"], _reader(field["type"], wanted is None or field["name"] in wanted, spread or as_numbers))
             for field in schema["fields"]
         ]
         self._wanted = wanted
@@ -106,19 +109,20 @@ def _wrong_head(message: bytes) -> NotSingleObjectError | UnknownFingerprintErro
     return UnknownFingerprintError(message[2:HEADER_BYTES])
 
 
-def _reader(avro: Any, wanted: bool) -> _Read:
+def _reader(avro: Any, wanted: bool, spread: Spread) -> _Read:
     """The reader of a type; of one that is not wanted, it returns None."""
     if isinstance(avro, list):
-        return _union_reader(avro, wanted)
+        return _union_reader(avro, wanted, spread)
     kind = avro["type"] if isinstance(avro, Mapping) else avro
     if isinstance(kind, Mapping | list):
-        return _reader(kind, wanted)
+        return _reader(kind, wanted, spread)
     if kind == "record":
-        return _record_reader([(field["name"], _reader(field["type"], wanted)) for field in avro["fields"]], wanted)
+        fields = [(field["name"], _reader(field["type"], wanted, spread)) for field in avro["fields"]]
+        return _record_reader(fields, wanted)
     if kind == "array":
-        return _array_reader(_reader(avro["items"], wanted), wanted)
+        return _array_reader(_reader(avro["items"], wanted, spread), wanted)
     if kind == "enum":
-        return _enum_reader(avro["symbols"], wanted)
+        return _enum_reader(avro["symbols"]) if wanted else _pass_varint
     if kind not in _PRIMITIVES:
         raise BadSchemaError(f"columns of type {kind!r} are not supported")
     return _PRIMITIVES[kind] if wanted else _PASSING.get(kind, _PRIMITIVES[kind])
@@ -213,9 +217,16 @@ _PRIMITIVES: Mapping[str, _Read] = {
 _PASSING: Mapping[str, _Read] = {"int": _pass_varint, "long": _pass_varint, "string": _spans, "bytes": _spans}
 
 
-def _enum_reader(symbols: Sequence[str], wanted: bool) -> _Read:
+def _enum_reader(symbols: Sequence[str]) -> _Read:
     names = _objects(symbols)
-    return (lambda buffer: names[_varint(buffer)]) if wanted else _pass_varint
+
+    def read(buffer: _Buffer) -> Column:
+        which = _varint(buffer)
+        if which.min(initial=0) < 0:
+            raise ValueError("a symbol below 0")
+        return names[which]
+
+    return read
 
 
 def _record_reader(fields: Sequence[tuple[str, _Read]], wanted: bool) -> _Read:
@@ -226,12 +237,12 @@ def _record_reader(fields: Sequence[tuple[str, _Read]], wanted: bool) -> _Read:
     return read
 
 
-def _union_reader(branches: Sequence[Any], wanted: bool) -> _Read:
+def _union_reader(branches: Sequence[Any], wanted: bool, spread: Spread) -> _Read:
     others = [branch for branch in branches if branch != "null"]
     if len(branches) != 2 or len(others) != 1:
         raise BadSchemaError(f"columns of the union {branches!r} are not supported")
-    present_code = 2 * branches.index(others[0])
-    read_present = _reader(others[0], wanted)
+    present_code, null_code = 2 * branches.index(others[0]), 2 * branches.index("null")
+    read_present = _reader(others[0], wanted, spread)
 
     def read(buffer: _Buffer) -> Any:
         code = buffer.octets[buffer.at]
@@ -240,27 +251,41 @@ def _union_reader(branches: Sequence[Any], wanted: bool) -> _Read:
         if len(there) == len(at):
             buffer.at = at
             return read_present(buffer)
+        if np.count_nonzero(code == null_code) + len(there) != len(at):
+            raise ValueError("a branch that the union does not have")
         buffer.at = at[there]
         found = read_present(buffer)
         at[there] = buffer.at
         buffer.at = at
-        return _spread(found, there, len(at)) if wanted else None
+        return _placed(found, there, len(at), spread) if wanted else None
 
     return read
 
 
-def _spread(found: Any, there: Ints, size: int) -> Any:
-    """The values at their places, nulls at the others."""
+def _placed(found: Any, there: Ints, size: int, spread: Spread) -> Any:
+    """The values of some of the rows among all of them."""
     if isinstance(found, Items):
         return Items(there[found.row], found.values)
     if isinstance(found, Mapping):
-        return {name: _spread(column, there, size) for name, column in found.items()}
+        return {name: _placed(column, there, size, spread) for name, column in found.items()}
+    return spread(found, there, size)
+
+
+def as_numbers(found: Column, there: Ints, size: int) -> Column:
+    """A null is NO_LONG among longs, NaN among doubles, None elsewhere: numbers stay numbers."""
     if found.dtype == np.float64:
         column = np.full(size, np.nan)
     elif found.dtype == np.int64:
         column = np.full(size, NO_LONG, np.int64)
     else:
         column = np.full(size, None, object)
+    column[there] = found
+    return column
+
+
+def as_objects(found: Column, there: Ints, size: int) -> Column:
+    """A null is None, and so not mistaken for any number; values are Python's own."""
+    column = np.full(size, None, object)
     column[there] = found
     return column
 

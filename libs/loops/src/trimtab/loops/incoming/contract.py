@@ -8,6 +8,8 @@ import msgspec
 import polars as pl
 
 from trimtab.contracts.codec import Reader, fingerprint
+from trimtab.contracts.columnar import ColumnReader, as_objects
+from trimtab.contracts.errors import BadSchemaError
 from trimtab.loops.columns import event_columns
 from trimtab.loops.expressions import RowExpression, compile_row
 from trimtab.loops.incoming.encoding import Encoder
@@ -31,7 +33,8 @@ class Rule:
 class Contract:
     """What one kind of event has to be. `time`, `id`, `key`: indexes of fields; None where there is no such field.
 
-    `decoder` reads a JSON object straight into a struct with one attribute a field; `reader` reads Avro.
+    `decoder` reads a JSON object straight into a struct with one attribute a field; `reader` reads Avro, and `columns`
+    many events of Avro's at once, where they are written by this very schema and it is one that has columns.
     """
 
     loop: str
@@ -39,6 +42,7 @@ class Contract:
     fields: tuple[Field, ...]
     decoder: msgspec.json.Decoder[msgspec.Struct]
     reader: Reader
+    columns: ColumnReader | None
     encoder: Encoder
     time: int
     id: int | None
@@ -65,6 +69,7 @@ def compile_contract(loop: Loop, event: Event, resolve: ResolveSchema) -> Contra
         fields=fields,
         decoder=msgspec.json.Decoder(_struct(fields)),
         reader=Reader({fingerprint(event.schema): event.schema}, expected=event.schema, resolve=resolve),
+        columns=_columns(event.schema, fields),
         encoder=Encoder(event.schema, fields),
         time=at[event.time],
         id=None if event.id is None else at[event.id],
@@ -75,6 +80,15 @@ def compile_contract(loop: Loop, event: Event, resolve: ResolveSchema) -> Contra
         dedupe_ms=event.dedupe_ms,
         revisions=event.revisions,
     )
+
+
+def _columns(schema: Mapping[str, Any], fields: tuple[Field, ...]) -> ColumnReader | None:
+    if any(field.kind == "nested" for field in fields):
+        return None
+    try:
+        return ColumnReader(schema, spread=as_objects)
+    except BadSchemaError:
+        return None
 
 
 def _struct(fields: tuple[Field, ...]) -> type[msgspec.Struct]:

@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from trimtab.contracts.errors import CodecError, UnknownFingerprintError, UnknownSchemaIdError
+from trimtab.loops.incoming.columns import physical
 from trimtab.loops.incoming.contract import Contract, Row
 from trimtab.loops.incoming.diagnosis import diagnose
 from trimtab.loops.incoming.verdicts import Refusal, Rejected
 
 _AVRO = (b"\xc3", b"\x00")
 """First bytes of the single-object encoding and of the Confluent frame; no JSON begins with them."""
+AT_ONCE = 16
+"""Fewer events are read sooner one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,36 @@ class Readable:
     indexes: Sequence[int]
     rows: Sequence[Row]
     refused: Sequence[Rejected]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadableColumns:
+    """The same as columns of physical values, in the order of the contract's fields."""
+
+    indexes: Sequence[int]
+    columns: Sequence[Sequence[Any]]
+    refused: Sequence[Rejected]
+
+
+def read_columns(contract: Contract, values: Sequence[bytes | None]) -> ReadableColumns:
+    """Every value as a row of columns, or refused."""
+    columns = _avro_columns(contract, values)
+    if columns is not None:
+        return ReadableColumns(range(len(values)), columns, ())
+    found = read(contract, values)
+    return ReadableColumns(found.indexes, physical(contract.fields, found.rows), found.refused)
+
+
+def _avro_columns(contract: Contract, values: Sequence[bytes | None]) -> list[list[Any]] | None:
+    """All values at once where each is Avro by the contract's own schema; None: they have to be read one by one."""
+    known = [value for value in values if value is not None]
+    if contract.columns is None or not AT_ONCE <= len(values) == len(known):
+        return None
+    try:
+        found = contract.columns.read(known)
+    except CodecError:
+        return None
+    return [found[field.name].tolist() for field in contract.fields]
 
 
 def read(contract: Contract, values: Sequence[bytes | None]) -> Readable:

@@ -7,9 +7,9 @@ from typing import Any
 
 from trimtab.contracts import times
 from trimtab.contracts.codec import HEADER_BYTES
-from trimtab.loops.incoming.columns import event_times, failing, physical
+from trimtab.loops.incoming.columns import event_times, failing
 from trimtab.loops.incoming.contract import Contract
-from trimtab.loops.incoming.reading import Readable, read
+from trimtab.loops.incoming.reading import ReadableColumns, read_columns
 from trimtab.loops.incoming.verdicts import Accepted, Refusal, Rejected
 from trimtab.loops.keys import value_text
 
@@ -74,7 +74,7 @@ def accept(contract: Contract, arrived: Arrived, clock: Clock | None) -> Judged:
 
     Depends on nothing but its arguments: the same batch with the same clock gets the same verdicts.
     """
-    found = read(contract, arrived.values)
+    found = read_columns(contract, arrived.values)
     rejected = list(found.refused)
     candidates = _dated(contract, found, rejected)
     candidates = _quality(contract, candidates, rejected)
@@ -83,11 +83,11 @@ def accept(contract: Contract, arrived: Arrived, clock: Clock | None) -> Judged:
     return Judged(_passed(contract, candidates), rejected, after)
 
 
-def _dated(contract: Contract, found: Readable, rejected: list[Rejected]) -> _Candidates:
+def _dated(contract: Contract, found: ReadableColumns, rejected: list[Rejected]) -> _Candidates:
     """The rows with an id and an event time, and nested values that fit."""
-    columns = physical(contract.fields, found.rows)
+    columns = found.columns
     times_ms, untimed = event_times(contract, columns[contract.time])
-    ids = [None] * len(found.rows) if contract.id is None else _texts(columns[contract.id])
+    ids = [None] * len(found.indexes) if contract.id is None else _texts(columns[contract.id])
     candidates = _Candidates(found.indexes, columns, times_ms, ids)
     nameless = {position: _NO_ID for position, id_ in enumerate(ids) if id_ == b""} if b"" in ids else {}
     unfit = {position: Refusal("schema", reason) for position, reason in contract.encoder.unfit(columns).items()}
