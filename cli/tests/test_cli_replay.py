@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trimtab.cli.cluster.status import LoopStatus, TaskStatus
 from trimtab.cli.replay.bookmark import Bookmark, BookmarkFile, about
-from trimtab.cli.replay.pace import Allowance, Snapshot, allowance, covers, is_done
+from trimtab.cli.replay.pace import Allowance, Snapshot, allowance, covers, is_awake, is_done
 from trimtab.cli.replay.services import snapshot_of, wanted_tasks
 from trimtab.cli.replay.slices import Span, slices
 from trimtab.cli.replay.watch import DECIDERS, NOTHING, Watched, fold, forget, watched_topics
@@ -193,6 +193,12 @@ def test_the_time_of_an_event_stands_in_its_header_or_in_itself() -> None:
     (plain,) = written(advanced)
     headed = replace(plain, offset=1, headers=envelope.headers("1", "time.advanced", "monitor", 6))
     assert fold(NOTHING, [plain, headed], "x").times == {(topics.TIME_ADVANCED, 3): [(0, 5), (1, 6)]}
+
+
+def test_a_replay_begins_when_no_stage_counts_an_input_as_idle() -> None:
+    assert is_awake(CALM, 1_000)
+    assert not is_awake(CALM, 1_001)
+    assert not is_awake(replace(CALM, awake=False), 1_000)
 
 
 def test_a_replay_is_done_when_all_is_worked_off() -> None:

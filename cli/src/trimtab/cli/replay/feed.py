@@ -46,6 +46,12 @@ class Feed:
         if len(self._outstanding) >= OUTSTANDING:
             await self.settle()
 
+    async def wake(self, at_ms: int) -> None:
+        """Say only how far time is, everywhere: sources that have been silent do not count as idle, or no longer."""
+        for name in self._loop.events:
+            await self._write(name, (), (Mark(TASK, at_ms),))
+        await self.settle()
+
     async def settle(self) -> None:
         """Wait until the brokers have all that was written. Raises what a broker refused."""
         waiting, self._outstanding = self._outstanding, []

@@ -17,8 +17,8 @@ class Snapshot:
 
     `progress_ms`: the event time that every stage of the loop has reached; None: some stage is not running, or knows
     none yet. `read`: (stage, topic, partition) → next offset, of work that is committed. `sequence`: the oldest
-    deployment that a predictor serves by. `running`: whether all tasks run. `idle`: whether all wait for events.
-    `refused`: deployments that a predictor would not take, and why.
+    deployment that a predictor serves by. `running`: whether all tasks run. `idle`: whether all wait for events;
+    `awake`: whether none counts as idle. `refused`: deployments that a predictor would not take, and why.
     """
 
     progress_ms: int | None
@@ -27,6 +27,7 @@ class Snapshot:
     running: bool
     idle: bool
     refused: Sequence[str] = ()
+    awake: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,15 @@ def allowance(before: Allowance, snapshot: Snapshot, watched: Watched, lead_ms: 
         return Allowance(before.until_ms, "services are behind")
     why = "services are behind" if decided == snapshot.progress_ms else "decisions are due"
     return Allowance(max(before.until_ms, decided + lead_ms), why)
+
+
+def is_awake(snapshot: Snapshot, at_ms: int) -> bool:
+    """Whether every stage goes by the replay's time, which is `at_ms`, and holds none of its inputs for idle.
+
+    From idle to busy the tasks of a stage change one by one. A reader that has heard of the first would take its time
+    for the time of all, and what the others bring would be late.
+    """
+    return snapshot.running and snapshot.awake and snapshot.progress_ms is not None and snapshot.progress_ms >= at_ms
 
 
 def is_done(snapshot: Snapshot, watched: Watched, last_ms: int) -> bool:

@@ -14,7 +14,7 @@ from trimtab.cli.errors import ClusterError
 from trimtab.cli.log import Follower, follower
 from trimtab.cli.replay.bookmark import Bookmark, BookmarkFile
 from trimtab.cli.replay.feed import Feed
-from trimtab.cli.replay.pace import Allowance, Snapshot, allowance, is_done
+from trimtab.cli.replay.pace import Allowance, Snapshot, allowance, is_awake, is_done
 from trimtab.cli.replay.services import Services
 from trimtab.cli.replay.slices import Slice, Span, slices
 from trimtab.cli.replay.watch import NOTHING, Watched, fold, forget, watched_topics
@@ -26,6 +26,8 @@ STEPS = 4
 """Into how many slices the lead is cut: the finer, the less the services wait for each other."""
 LOOK_S = 0.2
 BOOKMARK_S = 1.0
+AWAKE_S = 20.0
+"""A third of the time after which sources without a word count as idle."""
 UNBOUNDED_MS = 2**62
 
 
@@ -69,11 +71,12 @@ OnPlayed = Callable[[Played], None]
 
 
 def lead_of(loop: Loop) -> int:
-    """How far a replay of this loop may run ahead: what a fit costs in event time, else a day.
+    """How far a replay of this loop may run ahead: what a fit costs in event time, else a day; at most `catch_up`.
 
-    With a lead of at most `fit_time` every event is scored by the deployment that it was scored by in a backtest.
+    With a lead of at most `fit_time` every event is scored by the deployment that it was scored by in a backtest. With
+    one of at most `catch_up` the predictor finds every tile that it needs: the feature service may be that far ahead.
     """
-    return loop.train.fit_time_ms or DAY_MS
+    return min(loop.train.fit_time_ms or DAY_MS, loop.catch_up_ms)
 
 
 class Player:
@@ -88,12 +91,15 @@ class Player:
         self._started_s = self._clock()
         self._rows = 0
         self._at_ms = score.span.after_ms
+        self._woken_s = 0.0
 
     async def play(self, recorded: Recorded, keep: Callable[[int], None]) -> None:
         """Send everything in the span; `keep` hears up to which event time all is acknowledged."""
         first_ms = max(recorded.first_ms, self._score.span.after_ms)
         if not self._score.resumed:
             self._allowed = Allowance(first_ms + (self._score.lead_ms or 0), "services are behind")
+        if self._score.lead_ms is not None:
+            await self._wake(self._score.span.after_ms)
         kept_s = self._clock()
         for piece in slices(recorded.chunks(), self._score.span, self._score.step_ms):
             await self._wait(piece, first_ms)
@@ -117,6 +123,21 @@ class Player:
             self._tell("a retrain is open" if self._watched.open else "services are behind", False)
             await asyncio.sleep(LOOK_S)
 
+    async def _wake(self, at_ms: int) -> None:
+        """Wait until all services go by the replay's time."""
+        await self._feed.wake(at_ms)
+        self._woken_s = self._clock()
+        while not is_awake(await self._look(), at_ms):
+            self._tell("services wake up", True)
+            await asyncio.sleep(LOOK_S)
+            await self._stay_awake()
+
+    async def _stay_awake(self) -> None:
+        """A pause must not look like idle sources: their first events after it would not arrive together."""
+        if self._clock() - self._woken_s >= AWAKE_S:
+            await self._feed.wake(self._at_ms)
+            self._woken_s = self._clock()
+
     async def _wait(self, piece: Slice, first_ms: int) -> None:
         """Wait until the slice may be sent."""
         if self._score.speed is not None:
@@ -132,6 +153,7 @@ class Player:
             if piece.end_ms > self._allowed.until_ms:
                 self._tell(self._allowed.why, True)
                 await asyncio.sleep(LOOK_S)
+                await self._stay_awake()
 
     async def _look(self) -> Snapshot:
         """The services first, the control plane afterwards: see pace.py."""

@@ -81,5 +81,6 @@ def snapshot_of(
         sequence=min(served, default=-1),
         running=wanted <= running.keys() and bool(served) and min(served) >= 0,
         idle=all(task.idle for task in timed),
+        awake=not any(task.idle for task in timed),
         refused=[reason for loop in deployments if loop is not None for reason in loop.refused],
     )

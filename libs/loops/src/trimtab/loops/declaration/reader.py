@@ -53,6 +53,7 @@ def read_loop(data: Mapping[str, Any], find: FindSchema, report: Report) -> Loop
     label = _label(tables["label"], task, events, asks)
     features = read_features(tables["features"], events, asks)
     events = with_dedupe(events, label, features)
+    train = read_train(tables["train"], task)
     found = Loop(
         name=_name(loop),
         version=0,
@@ -60,7 +61,7 @@ def read_loop(data: Mapping[str, Any], find: FindSchema, report: Report) -> Loop
         lateness_ms=loop.parsed("lateness", duration_ms, 0),
         max_ahead_ms=loop.parsed("max_ahead", duration_ms, 5 * MINUTE_MS),
         max_gap_ms=loop.positive("max_gap", duration_ms, 30 * DAY_MS),
-        catch_up_ms=loop.positive("catch_up", duration_ms, DAY_MS),
+        catch_up_ms=loop.positive("catch_up", duration_ms, max(DAY_MS, train.fit_time_ms)),
         clock=cast(Literal["event", "wall"], loop.choice("clock", ("event", "wall"), "event")),
         events=events,
         quality=_quality(tables["quality"], events),
@@ -68,7 +69,7 @@ def read_loop(data: Mapping[str, Any], find: FindSchema, report: Report) -> Loop
         label=label,
         features=features,
         model=read_model(tables["model"], task),
-        train=read_train(tables["train"], task),
+        train=train,
         gate=read_gate(tables["gate"]),
         drift=read_drift(tables["drift"]),
         retrain=read_retrain(tables["retrain"]),
