@@ -23,7 +23,7 @@ EACH = 50
 """Offers in an hour."""
 FIT_HOURS = 6
 """What a fit takes in event time: whoever feeds no more than that at a time has the model before it is due."""
-TURNS_AT, HOURS = 72, 96
+TURNS_AT, HOURS = 72, 90
 """The hour from which everything is clicked; by the last hour the second model predicts."""
 TOML = f"""
 [loop]
