@@ -8,6 +8,7 @@ from trimtab.cli.loops.apply import Outcome, TopicsChangedError, apply, write
 from trimtab.cli.loops.declared import fold, read_declared
 from trimtab.cli.topics import OtherPartitionsError, topic_admin
 from trimtab.contracts import control, topics
+from trimtab.contracts.envelope import Headers
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
 from trimtab.runtime.kafka.connection import Connection
@@ -120,6 +121,7 @@ class Written:
     topic: str = topics.LOOP_DECLARED
     partition: int = 0
     offset: int = 0
+    headers: Headers = ()
 
 
 def test_an_ended_loop_has_a_history_but_no_current_declaration(tmp_path: Path) -> None:
