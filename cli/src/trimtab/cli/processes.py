@@ -98,6 +98,7 @@ def detached(log: Path) -> Detached | None:
     if pid:
         return Detached(pid, log)
     os.setsid()
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whatever the caller holds (locks, pipes) is not for us to hold
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     redirect(os.open(os.devnull, os.O_RDONLY), output)
     return None
