@@ -11,7 +11,10 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from rich.console import Console
     from trimtab.cli.broker import running_broker, user_jars
     from trimtab.cli.settings import ClusterSettings
+    from trimtab.cli.trained import train
 
-    cache = user_jars(ClusterSettings(), Console(stderr=True))
+    console = Console(stderr=True)
+    cache = user_jars(ClusterSettings(), console)
+    train(cache, console)
     with running_broker(tmp_path_factory.mktemp("kafka"), cache) as bootstrap:
         yield bootstrap

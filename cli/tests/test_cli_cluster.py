@@ -1,8 +1,11 @@
 """What the local cluster writes down, shows and hands to its services."""
 
+import fcntl
 import importlib
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -242,6 +245,32 @@ def test_what_does_not_listen_is_killed(tmp_path: Path) -> None:
     end(who, 0.2)
     assert not is_alive(who)
     child.wait(5)
+
+
+DETACHING = """
+import fcntl, pathlib, sys, time
+from trimtab.cli.processes import detached
+lock = pathlib.Path(sys.argv[1]).open("a")
+fcntl.flock(lock, fcntl.LOCK_EX)
+copy = detached(pathlib.Path(sys.argv[2]))
+print("here" if copy is None else copy.pid, flush=True)
+if copy is None:
+    time.sleep(60)
+"""
+
+
+def test_a_detached_copy_goes_on_alone_and_holds_nothing_of_its_callers(tmp_path: Path) -> None:
+    lock, log = tmp_path / "lock", tmp_path / "logs" / "copy.log"
+    argv = [sys.executable, "-c", DETACHING, str(lock), str(log)]
+    pid = int(subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout)
+    try:
+        while not log.exists() or "here" not in log.read_text():
+            time.sleep(0.01)
+        assert os.getsid(pid) == pid
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_a_port_that_is_taken_is_not_given_out() -> None:

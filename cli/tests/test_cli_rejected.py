@@ -12,12 +12,14 @@ from trimtab.cli.log import follower
 from trimtab.cli.rejected import Choice, again, plain, rejected, show
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import data, envelope, topics
+from trimtab.contracts.codec import AvroCodec, Reader, fingerprint
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.records import Out
 from trimtab.store.blobs import BlobStore, MemoryBlobs
 from typer.testing import CliRunner
 
+ORDER = {"type": "record", "name": "order", "fields": [{"name": "amount", "type": "double"}]}
 WALL_MS = 1_717_200_000_000
 
 
@@ -46,7 +48,7 @@ def one(
 
 def shown(found: list[data.Rejected], limit: int = 20) -> str:
     console = Console(file=io.StringIO(), width=200)
-    show(found, limit, console)
+    show(found, limit, console, Reader({fingerprint(ORDER): ORDER}))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -61,6 +63,7 @@ def test_sums_come_first_and_then_the_newest() -> None:
 
 def test_what_is_no_text_is_described() -> None:
     assert "Avro, 4 bytes" in shown([one(original=b"\xc3\x01ab")])
+    assert '{"amount": 2.5}' in shown([one(original=AvroCodec(ORDER).encode({"amount": 2.5}))])
     assert "blob 0123" in shown([one(original=None, blob="0123")])
 
 
@@ -84,10 +87,10 @@ def test_originals_go_back_to_their_source() -> None:
 
 
 def test_for_scripts() -> None:
-    found = plain(one())
+    found = plain(one(), Reader({}))
     assert found["original"] == '{"amount": "x"}'
     assert found["at_wall"] == "2024-06-01T00:00:00.000Z"
-    assert plain(one(original=b"\xff"))["original_hex"] == "ff"
+    assert plain(one(original=b"\xff"), Reader({}))["original_hex"] == "ff"
     assert json.dumps(found)
 
 

@@ -198,10 +198,10 @@ async def test_over_http_an_ask_gets_the_vector_of_the_stream(undisturbed: dict[
             log=log,
         )
     )
-    parse = parser(LOOP, lambda: 0)
+    parse = parser(LOOP, lambda: START + 3 * DAY)
     asked = [one for one in happened(LOOP, 2) if one.topic == topics.events(LOOP.name, "offer")]
     bodies = [AvroCodec(LOOP.asks.schema).decode(one.value or b"") for one in asked]
-    answers = await door.predict([Request(*parse(body)) for body in bodies])
+    answers = await door.predict([Request(*one) for one in parse(bodies)])
     for answer, out in zip(answers, logged, strict=True):
         expected = undisturbed[answer["key"]]
         same = ("features", "ages_ms", "score", "version", "model_digest", "at_ms", "features_digest")

@@ -60,6 +60,34 @@ def test_a_schema_that_is_none() -> None:
         AvroCodec({"type": "record", "name": "R", "fields": [{"name": "x", "type": "integer"}]})
 
 
+ENDLESS = [
+    {"type": "record", "name": "N", "fields": [{"name": "next", "type": ["null", "N"]}]},
+    {"type": "record", "name": "T", "fields": [{"name": "t", "type": {"type": "map", "values": "T"}}]},
+    {"type": "record", "name": "A", "fields": [{"name": "a", "type": {"type": "array", "items": "null"}}]},
+    {
+        "type": "record",
+        "name": "E",
+        "fields": [
+            {"name": "e", "type": {"type": "array", "items": {"type": "record", "name": "None", "fields": []}}},
+        ],
+    },
+]
+
+
+@pytest.mark.parametrize("schema", ENDLESS, ids=lambda schema: str(schema["name"]))
+def test_a_schema_by_which_few_bytes_are_a_value_without_end(schema: dict[str, Any]) -> None:
+    with pytest.raises(BadSchemaError):
+        Reader({}).add(schema)
+
+
+def test_a_type_may_be_used_twice() -> None:
+    page = {"type": "record", "name": "Page", "fields": [{"name": "url", "type": "string"}]}
+    fields = [{"name": "from", "type": page}, {"name": "pages", "type": {"type": "array", "items": "Page"}}]
+    codec = AvroCodec({"type": "record", "name": "Visit", "fields": fields})
+    value = {"from": {"url": "a"}, "pages": [{"url": "b"}, {"url": "c"}]}
+    assert codec.decode(codec.encode(value)) == value
+
+
 def test_bytes_of_another_kind() -> None:
     codec = AvroCodec(CLICK)
     with pytest.raises(NotSingleObjectError, match="start with 7b 22"):

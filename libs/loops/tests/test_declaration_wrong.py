@@ -326,6 +326,16 @@ SCHEMA_FILES = [
     ('{"type": "enum", "name": "e", "symbols": ["A"]}', "must be a record"),
     ('{"type": "record", "name": "p", "fields": [{"name": "a", "type": "strng"}]}', "unknown Avro type strng"),
     ('{"type": "record", "name": "p", "fields": [{"type": "string"}]}', "not an Avro schema"),
+    ('{"type": "record", "name": "p", "fields": [{"name": 7, "type": "string"}]}', "a field's name is 7"),
+    ('{"type": "record", "name": "p", "fields": [{"name": "p", "type": ["null", "p"]}]}', "p contains itself"),
+    (
+        '{"type": "record", "name": "p", "fields": [{"name": "n", "type": {"type": "array", "items": "null"}}]}',
+        "an array's items have to take some bytes",
+    ),
+    (
+        '{"type": "record", "name": "p", "fields": [{"name": "t", "type": {"type": "long", "logicalType": []}}]}',
+        "not an Avro schema",
+    ),
     ('{"type": "record", "name": "p", "fields": []}', "no scalar field"),
 ]
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 import httpx
 import pytest
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.runtime.clock import wall_ms
@@ -225,6 +225,42 @@ async def test_http_answers_for_health_readiness_status_and_metrics() -> None:
             assert 'http_route="/v1/loops/{loop}/answer"' in text
             status.stopping = True
             assert (await client.get("/ready")).status_code == 503
+
+
+async def test_http_says_of_a_wrong_request_what_would_be_right() -> None:
+    router = APIRouter()
+
+    @router.post("/v1/size")
+    async def sized(request: Request) -> dict[str, int]:
+        return {"bytes": len(await request.body())}
+
+    @router.post("/v1/fault")
+    async def fault(number: int) -> dict[str, float]:
+        return {"inverse": 1 / number}
+
+    bus = MemoryBus(loop_topics("a"))
+    service = Service("suffix", work=suffixing, router=router)
+    async with following(bus, service) as (loops, views):
+        app = create_app(service, Status(service, loops, views), Metrics(), most_bytes=10)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            assert (await client.post("/v1/size", content=b"x" * 10)).json() == {"bytes": 10}
+            asked = [
+                await client.post("/v1/size", content=b"x" * 11),
+                await client.post("/v1/fault?number=x"),
+                await client.post("/v1/fault?number=0"),
+                await client.get("/v1/fault"),
+                await client.get("/v1/nothing"),
+                await client.get("/v1/%00"),
+            ]
+    assert [(answer.status_code, answer.json()["detail"]) for answer in asked] == [
+        (413, "a request may hold at most 10 bytes: send several"),
+        (422, "number: expected a valid integer, unable to parse string as an integer, got 'x'"),
+        (500, "suffix failed over this request (ZeroDivisionError); its log says how"),
+        (405, "/v1/fault does not take GET, but POST"),
+        (404, "suffix has no path /v1/nothing; GET /docs shows those that it has"),
+        (400, "the address holds a NUL (%00)"),
+    ]
 
 
 @pytest.mark.kafka

@@ -8,11 +8,12 @@ import pytest
 from trimtab.contracts import envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.feature.adapters import TilesView
-from trimtab.feature.stages import aggregate_stage, route_stage, stages
+from trimtab.feature.stages import MOST_BYTES, aggregate_stage, route_stage, stages
 from trimtab.loops.groups import tile_groups
 from trimtab.loops.model import Loop
 from trimtab.loops.online import OnlineStore
-from trimtab.loops.tile_records import decode, decode_key
+from trimtab.loops.tile_records import decode, decode_grouped, decode_key
+from trimtab.loops.tiles import by_digest
 from trimtab.runtime import marks
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Record
@@ -88,6 +89,18 @@ def test_every_event_comes_to_the_partition_of_its_key(loop: Loop) -> None:
     found = store.finish(place.digest, ["top", "side", "foot"], np.array([NOON + 10_000] * 3))
     assert found.values["n"][:, 0].tolist() == [2.0, 1.0, 1.0]
     assert found.values["mean"][0, 0] == 1.0
+
+
+def test_long_texts_in_a_long_batch_are_parted_into_records_of_bounded_size() -> None:
+    latest = {"last": {"of": "offer", "by": ["place"], "values": ["offer_id", "place"], "max_age": "1h"}}
+    loop = offers(features={"categorical": ["place", "last_offer_id", "last_place"], "latest": latest})
+    batch = [shown(loop, number, f"{number % 3}{'x' * 1_000}", 1.0, NOON + number) for number in range(1_500)]
+    outs = run_step(route_stage(loop), {topics.events("offers", "offer"): batch}).out
+    assert len(outs) > 3
+    assert max(len(out.value or b"") for out in outs) <= MOST_BYTES
+    groups = by_digest(tile_groups(loop))
+    read = [decode_grouped(out.value or b"", groups) for out in outs]
+    assert sorted(int(at) for events in read if events for at in events.at_ms) == [NOON + n for n in range(1_500)]
 
 
 def test_the_same_batch_twice_gives_the_same(loop: Loop) -> None:

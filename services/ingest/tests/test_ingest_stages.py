@@ -159,6 +159,13 @@ def test_a_trace_goes_on(accepting: Stage, good: dict[str, Any]) -> None:
     assert envelope.get(run_step(accepting, batch, now_ms=NOW_MS).out[0].headers, envelope.TRACEPARENT) == TRACE
 
 
+def test_a_trace_that_is_none_goes_nowhere(accepting: Stage, good: dict[str, Any]) -> None:
+    for junk in (b"\xff" * 55, b"x" * 900_000, TRACE.upper()):
+        batch = sent(ORDERS, good, {**good, "amount": -1.0}, headers=((envelope.TRACEPARENT, junk),))
+        outs = run_step(accepting, batch, now_ms=NOW_MS).out
+        assert [envelope.get(out.headers, envelope.TRACEPARENT) for out in outs] == [None, None]
+
+
 def test_a_share_of_events_starts_a_trace(shop: Loop, blobs: MemoryBlobs, good: dict[str, Any]) -> None:
     stage = accept_stage(shop, contracts_of(shop, no_registry), Edges(blobs.put, trace_share=0.25))
     events = [{**good, "order_id": f"o{n}"} for n in range(400)]

@@ -115,7 +115,7 @@ def test_before_the_first_model_there_is_no_score(client: TestClient) -> None:
         (GOOD | {"offer_id": None}, 422, "offer_id: expected"),
         (GOOD | {"shown_at": "yesterday"}, 422, "shown_at"),
         (GOOD | {"shown_at": "2026-01-01T00:00:00"}, 422, "zone"),
-        (GOOD | {"$features": {"prize": 1}}, 422, "did you mean 'price'"),
+        (GOOD | {"$features": {"prize": 1}}, 422, "right: `price`"),
         (GOOD | {"$features": {"price": "much"}}, 422, "takes a number"),
         (GOOD | {"$features": {"place": 1}}, 422, "takes text"),
         (GOOD | {"$features": [1]}, 422, "object"),
@@ -128,18 +128,18 @@ def test_before_the_first_model_there_is_no_score(client: TestClient) -> None:
 def test_what_is_wrong_is_told(client: TestClient, log: Log, body: Any, status: int, said: str) -> None:
     answer = client.post(URL, json=body)
     assert answer.status_code == status
-    assert said in answer.json()["error"]
+    assert said in answer.json()["detail"]
     assert not log.outs
 
 
 def test_a_body_that_is_no_json_is_told(client: TestClient) -> None:
-    assert "no JSON" in client.post(URL, content=b"{").json()["error"]
+    assert "no JSON" in client.post(URL, content=b"{").json()["detail"]
 
 
 def test_an_unknown_loop_names_the_known_ones(client: TestClient) -> None:
     answer = client.post("/v1/loops/offer/predictions", json=GOOD)
     assert answer.status_code == 404
-    assert "offers" in answer.json()["error"]
+    assert "offers" in answer.json()["detail"]
 
 
 def test_what_could_not_be_logged_is_not_given_out(client: TestClient, log: Log) -> None:

@@ -77,6 +77,13 @@ def test_a_model_that_the_trainer_did_not_sign_is_counted_and_passed_over(stage:
     assert state.versions == ()
 
 
+def test_a_declaration_that_cannot_be_read_stops_no_other_loop(stage: Stage) -> None:
+    broken = declared(offers()).model_copy(update={"loop": "broken", "declaration": {}})
+    result = run_step(stage, read(broken, declared(offers()), signed(trained("a", verdict="first"))))
+    assert ids(result.out) == ["offers-version-1", "offers-deployment-1"]
+    assert result.measures[0].attributes["topic"] == topics.LOOP_DECLARED
+
+
 def test_the_same_batch_twice_writes_once(stage: Stage) -> None:
     tables = tables_of(stage)
     batch = read(declared(offers()), signed(trained("a", verdict="first")))

@@ -89,6 +89,13 @@ def test_what_keeps_no_schema_is_counted_and_passed_over() -> None:
     assert len(refused) == 2
 
 
+def test_a_declaration_that_cannot_be_read_stops_no_other_loop() -> None:
+    broken = declared(offers()).model_copy(update={"loop": "broken", "declaration": {}})
+    result = run_step(STAGE, read(broken, declared(offers()), measured(10 * DAY_MS)))
+    assert [topic for topic, _ in summary(result.out)] == [topics.RETRAIN_REQUESTED]
+    assert result.measures[0].attributes["topic"] == topics.LOOP_DECLARED
+
+
 def test_a_loop_that_ends_is_forgotten() -> None:
     tables = tables_of(STAGE)
     run_step(STAGE, read(declared(offers())), tables)

@@ -22,6 +22,7 @@ COMMANDS: Sequence[tuple[str, str, str, str]] = (
     ("apply", "trimtab.cli.loops.commands:apply", "Declare a loop; the services start to work on it at once.", LOOP),
     ("loops", "trimtab.cli.loops.commands:loops", "List the declared loops and what serves them.", LOOP),
     ("replay", "trimtab.cli.replay.commands:replay", "Play recorded events into a loop, as fast as it follows.", LOOP),
+    ("predictions", "trimtab.cli.predictions:predictions", "Show what a loop has predicted, and by which model.", LOOP),
     ("rejected", "trimtab.cli.rejected:rejected", "Show a loop's quarantine, and send events in again.", LOOP),
     ("delete", "trimtab.cli.loops.commands:delete", "End a loop and delete its topics.", LOOP),
     ("retrain", "trimtab.cli.retrain:retrain", "Ask for a retrain now, and hear what became of it.", LOOP),

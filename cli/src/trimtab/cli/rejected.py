@@ -16,12 +16,13 @@ from rich.table import Table
 from trimtab.cli.cluster.address import find
 from trimtab.cli.lineage import store_url
 from trimtab.cli.log import follower
-from trimtab.cli.loops.commands import NoLoopError
+from trimtab.cli.loops.commands import require_topic
 from trimtab.cli.moments import moment
+from trimtab.cli.predictions import learn
 from trimtab.cli.settings import ClusterSettings
-from trimtab.cli.topics import topic_admin
 from trimtab.contracts import data, times, topics
-from trimtab.contracts.codec import MARKER
+from trimtab.contracts.codec import MARKER, Reader
+from trimtab.contracts.errors import CodecError
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.records import Out
@@ -66,29 +67,27 @@ def rejected(
     settings = ClusterSettings()
     connection = find(settings).kafka
     choice = Choice(event, rule, since)
-    found = asyncio.run(read(connection, loop, choice))
+    found, reader = asyncio.run(read(connection, loop, choice))
     if as_json:
         for one in found:
-            print(json.dumps(plain(one), ensure_ascii=False))
+            print(json.dumps(plain(one, reader), ensure_ascii=False))
     else:
-        show(found, limit, Console())
+        show(found, limit, Console(), reader)
     if redrive and found and (yes or typer.confirm(f"Send {len(found)} events in again?", err=as_json)):
         asyncio.run(send_again(connection, again(loop, found, BlobStore(store_url(settings)))))
         typer.echo(f"sent {len(found)} events to {loop}'s sources", err=as_json)
 
 
-async def read(connection: Connection, loop: str, choice: Choice) -> list[data.Rejected]:
-    """The quarantine's events that are meant, as they were rejected. Raises NoLoopError."""
-    name = topics.rejected(loop)
-    async with topic_admin(connection) as admin:
-        there = {topic.name for topic in await admin.show()}
-    if name not in there:
-        ending = topics.rejected("")
-        raise NoLoopError(loop, sorted(one.removesuffix(ending) for one in there if one.endswith(ending)))
-    async with follower(connection, [name]) as log:
+async def read(connection: Connection, loop: str, choice: Choice) -> tuple[list[data.Rejected], Reader]:
+    """The quarantine's events that are meant, as they were rejected, and a reader of Avro. Raises NoLoopError."""
+    reader = Reader({})
+    await require_topic(connection, topics.rejected, loop)
+    async with follower(connection, [topics.rejected(loop)]) as log:
         records = await log.catch_up()
+    async with follower(connection, [topics.SCHEMAS]) as log:
+        learn(reader, await log.catch_up())
     decoded = [data.decode(data.Rejected, record.value) for record in records if record.value]
-    return sorted(filter(choice.covers, decoded), key=lambda one: one.wall_ms)
+    return sorted(filter(choice.covers, decoded), key=lambda one: one.wall_ms), reader
 
 
 def again(loop: str, found: Sequence[data.Rejected], blobs: Blobs) -> list[Out]:
@@ -110,7 +109,7 @@ async def send_again(connection: Connection, outs: Sequence[Out]) -> None:
             await producer.send(outs[start : start + AT_ONCE])
 
 
-def show(found: Sequence[data.Rejected], limit: int, console: Console) -> None:
+def show(found: Sequence[data.Rejected], limit: int, console: Console, reader: Reader) -> None:
     """How many of what, and the newest of them."""
     if not found:
         console.print("nothing is in quarantine")
@@ -125,20 +124,21 @@ def show(found: Sequence[data.Rejected], limit: int, console: Console) -> None:
         told = f"{times.text(one.wall_ms)} {one.event} {one.id or ''}".rstrip()
         console.print(f"\n[bold]{escape(told)}[/bold]  [dim]{escape(came)}[/dim]")
         console.print(f"  [red]{one.rule}[/red] {escape(one.reason)}", soft_wrap=True)
-        console.print(f"  [dim]{escape(original(one))}[/dim]", soft_wrap=True)
+        console.print(f"  [dim]{escape(original(one, reader))}[/dim]", soft_wrap=True)
 
 
-def original(one: data.Rejected) -> str:
+def original(one: data.Rejected, reader: Reader) -> str:
     """An event as it came, as far as it can be shown."""
     if one.original is None:
         return f"blob {one.blob}"
     if one.original[:2] == MARKER:
-        return f"Avro, {len(one.original)} bytes"
-    text = one.original.decode("utf-8", "backslashreplace")
+        text = _decoded(one.original, reader) or f"Avro, {len(one.original)} bytes"
+    else:
+        text = one.original.decode("utf-8", "backslashreplace")
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
-def plain(one: data.Rejected) -> dict[str, Any]:
+def plain(one: data.Rejected, reader: Reader) -> dict[str, Any]:
     """An event in quarantine for scripts: times as RFC 3339, the original as text where it is text."""
     found: dict[str, Any] = msgspec.to_builtins(one, builtin_types=(bytes,))
     wall_ms, event_time_ms, raw = found.pop("wall_ms"), found.pop("event_time_ms"), found.pop("original")
@@ -147,5 +147,13 @@ def plain(one: data.Rejected) -> dict[str, Any]:
     try:
         found["original"] = None if raw is None else raw.decode()
     except UnicodeDecodeError:
-        found["original_hex"] = raw.hex()
+        found["original_hex"], found["decoded"] = raw.hex(), _decoded(raw, reader)
     return found
+
+
+def _decoded(raw: bytes, reader: Reader) -> str | None:
+    """Avro as JSON; None where its schema is not known or it does not keep it."""
+    try:
+        return json.dumps(reader.decode(raw), ensure_ascii=False, default=repr)
+    except CodecError:
+        return None

@@ -170,13 +170,15 @@ def told(loop: Loop, tested: Sequence[Tested], console: Console) -> None:
     """The table."""
     table = Table(title=f"{loop.name}: the same rows for every policy")
     metrics = list(tested[0].contender.metrics)
-    for name in ("policy", *metrics, "AUC within a day", "models", "fits", "CPU s"):
+    ranked = any(one.contender.within_day_auc is not None for one in tested)
+    for name in ("policy", *metrics, *(["AUC within a day"] if ranked else []), "models", "fits", "CPU s"):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for one in tested:
         values = [f"{one.contender.metrics[name]:.4f}" if name in one.contender.metrics else "–" for name in metrics]
         within = one.contender.within_day_auc
         day = "–" if within is None else f"{within:.4f}"
-        table.add_row(one.policy.name, *values, day, str(one.contender.refits), str(one.fits), f"{one.took_s:.0f}")
+        rest = [*([day] if ranked else []), str(one.contender.refits), str(one.fits), f"{one.took_s:.0f}"]
+        table.add_row(one.policy.name, *values, *rest)
     console.print(table)
 
 

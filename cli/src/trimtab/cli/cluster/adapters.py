@@ -6,13 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
-
 from trimtab.cli.cluster.programs import Program
 from trimtab.cli.processes import Identity, identity, kill_group, spawn
 
 OPEN_FILES = 65_536
 LOG_BYTES = 16_000_000
+PROBE_S = 2.0
 
 
 class LocalChild:
@@ -41,20 +40,21 @@ def launch(program: Program) -> LocalChild:
     return LocalChild(spawn(program.argv, env=program.env, log=program.log))
 
 
-class HttpProbe:
-    """Asks a program's health path; any answer but 200, or none, means not ready."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-
-    async def __call__(self, program: Program) -> bool:
-        if program.url is None:
-            return True
-        try:
-            answer = await self._client.get(program.url + program.health)
-        except httpx.HTTPError:
-            return False
-        return answer.status_code == httpx.codes.OK
+async def is_healthy(program: Program) -> bool:
+    """Ask a program's health path; any answer but 200, or none, means not ready. With HTTP/1.0 the answer ends it."""
+    if program.port is None:
+        return True
+    try:
+        async with asyncio.timeout(PROBE_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", program.port)
+            try:
+                writer.write(f"GET {program.health} HTTP/1.0\r\n\r\n".encode())
+                status = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return status.split()[1:2] == [b"200"]
 
 
 class SystemClock:

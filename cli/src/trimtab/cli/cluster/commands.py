@@ -2,29 +2,28 @@
 
 import asyncio
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
 from trimtab.cli.broker import user_jars
-from trimtab.cli.cluster import view
 from trimtab.cli.cluster.address import find
 from trimtab.cli.cluster.log_files import follow, last_lines, log_files
 from trimtab.cli.cluster.programs import SERVICES
-from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
-from trimtab.cli.cluster.status import Status, StatusReader
-from trimtab.cli.cluster.up import AlreadyUpError, LocalCluster, Plan
+from trimtab.cli.cluster.state import AlreadyUpError, ClusterState, ProcessState, StateFile, left_behind
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.jars.lock import load
-from trimtab.cli.processes import end
+from trimtab.cli.processes import Detached, detached, end
 from trimtab.cli.settings import ClusterSettings
+from trimtab.cli.trained import train
+
+if TYPE_CHECKING:
+    from trimtab.cli.cluster.status import Status, StatusReader
 
 READY_S = 180.0
 DOWN_S = 60.0
@@ -72,12 +71,17 @@ def up(
     jars = user_jars(settings, console)
     for name in [*([] if settings.kafka.bootstrap_servers else ["kafka"]), *(["zipkin"] if tracing else [])]:
         jars.classpath(load(name))
+    if not settings.kafka.bootstrap_servers:
+        train(jars, console)
     counts = _replicas(replicas or [])
-    if detach:
-        _detached(folder, tracing, replicas or [], console)
-        return
-    plan = Plan(folder, settings.kafka.connection(), tracing, counts)
-    asyncio.run(_foreground(plan, settings, console))
+    if not detach:
+        asyncio.run(_foreground(tracing, counts, settings, console))
+    elif StateFile(folder).is_held():
+        raise AlreadyUpError(folder)
+    elif (supervisor := detached(folder / "logs" / "supervisor.log")) is None:
+        asyncio.run(_foreground(tracing, counts, settings, Console()))  # the other one knows another terminal
+    else:
+        _show_when_ready(StateFile(folder), supervisor, console)
 
 
 def down() -> None:
@@ -108,6 +112,9 @@ def status(
     machine, such as those of docker compose. Returns 0 when everything is ready, 3 when something is not, 1 when
     nothing runs (with --once or --json).
     """
+    from trimtab.cli.cluster import view
+    from trimtab.cli.cluster.status import StatusReader
+
     settings = ClusterSettings()
     console = Console()
     with StatusReader() as reader:
@@ -152,7 +159,7 @@ def _replicas(texts: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _seen(settings: ClusterSettings, reader: StatusReader) -> Status | None:
+def _seen(settings: ClusterSettings, reader: "StatusReader") -> "Status | None":
     """The local cluster; else the services beside the Kafka that is set; None where there is neither."""
     file = StateFile(settings.data_dir.absolute())
     state = file.read()
@@ -161,7 +168,9 @@ def _seen(settings: ClusterSettings, reader: StatusReader) -> Status | None:
     return reader.elsewhere(find(settings)) if settings.kafka.bootstrap_servers is not None else None
 
 
-def _live(settings: ClusterSettings, reader: StatusReader, console: Console) -> None:
+def _live(settings: ClusterSettings, reader: "StatusReader", console: Console) -> None:
+    from trimtab.cli.cluster import view
+
     try:
         with Live(console=console, auto_refresh=False) as live:
             while (now := _seen(settings, reader)) is not None:
@@ -171,8 +180,12 @@ def _live(settings: ClusterSettings, reader: StatusReader, console: Console) -> 
         return
 
 
-async def _foreground(plan: Plan, settings: ClusterSettings, console: Console) -> None:
+async def _foreground(tracing: bool, replicas: Mapping[str, int], settings: ClusterSettings, console: Console) -> None:
     """Keep the cluster in this process and show it; end on SIGINT and SIGTERM."""
+    from trimtab.cli.cluster import view
+    from trimtab.cli.cluster.up import LocalCluster, Plan
+
+    plan = Plan(settings.data_dir.absolute(), settings.kafka.connection(), tracing, replicas)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -188,32 +201,23 @@ async def _foreground(plan: Plan, settings: ClusterSettings, console: Console) -
     console.print("stopped; `trimtab up` goes on where it was")
 
 
-def _detached(folder: Path, tracing: bool, replicas: Sequence[str], console: Console) -> None:
-    """Start a supervisor in a session of its own and wait until everything is ready."""
-    file = StateFile(folder)
-    if file.is_held():
-        raise AlreadyUpError(folder)
-    log = folder / "logs" / "supervisor.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "trimtab.cli", "up", *(["--tracing"] if tracing else [])]
-    argv += [part for text in replicas for part in ("--replicas", text)]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+def _show_when_ready(file: StateFile, supervisor: Detached, console: Console) -> None:
     with console.status("starting Kafka and the services"):
-        state = _until_ready(file, process, log)
+        from trimtab.cli.cluster import view  # while the other process starts what this one only shows
+        from trimtab.cli.cluster.status import StatusReader
+
+        state = _until_ready(file, supervisor)
     with StatusReader() as reader:
         console.print(view.table(reader.read(state)))
 
 
-def _until_ready(file: StateFile, process: "subprocess.Popen[bytes]", log: Path) -> ClusterState:
+def _until_ready(file: StateFile, supervisor: Detached) -> ClusterState:
     deadline = time.monotonic() + READY_S
     while True:
-        if process.poll() is not None:
-            raise StartFailedError(f"it ended with code {process.returncode}; see {log}")
+        if (code := supervisor.ended()) is not None:
+            raise StartFailedError(f"it ended with code {code}; see {supervisor.log}")
         state = file.read()
-        current = state if state is not None and state.supervisor.pid == process.pid else None
+        current = state if state is not None and state.supervisor.pid == supervisor.pid else None
         if current is not None and current.is_ready and len(current.processes) > 1:
             return current
         late = time.monotonic() > deadline

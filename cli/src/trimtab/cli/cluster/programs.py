@@ -30,7 +30,10 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "POLARS_MAX_T
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One process to keep running. `health`: the path that answers 200 over HTTP when it is ready."""
+    """One process to keep running. `health`: the path that answers 200 over HTTP when it is ready.
+
+    `module`: what `argv` runs, where it is one of Python's: it can be forked from a process that has loaded much of it.
+    """
 
     name: str
     argv: tuple[str, ...]
@@ -40,6 +43,7 @@ class Program:
     port: int | None = None
     health: str = "/ready"
     scheme: str = "http"
+    module: str | None = None
 
     @property
     def id(self) -> str:
@@ -81,9 +85,11 @@ class Cluster:
         """A service as a program. What the user's own environment says about it wins over the local defaults."""
         local = self.environment(name, replica, port)
         chosen = {key: inherited[key] for key in _OVERRIDABLE if key in inherited}
+        module = f"trimtab.{name.replace('-', '_')}"
         return Program(
             name=name,
-            argv=(sys.executable, "-m", f"trimtab.{name.replace('-', '_')}"),
+            argv=(sys.executable, "-m", module),
+            module=module,
             log=self.folder / "logs" / f"{name}-{replica}.log",
             env={**ONE_THREAD, **inherited, **local, **chosen, "PYTHONUNBUFFERED": "1"},
             replica=replica,

@@ -8,9 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from trimtab.cli.errors import ClusterError
 from trimtab.cli.processes import Identity
 
 Phase = Literal["starting", "ready", "not ready", "waiting", "stopped"]
+
+
+class AlreadyUpError(ClusterError):
+    """Another supervisor keeps this folder's cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"the cluster in {folder} is up already; see `trimtab status`, or stop it with `trimtab down`")
 
 
 @dataclass(frozen=True, slots=True)

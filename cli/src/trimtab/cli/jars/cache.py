@@ -52,7 +52,7 @@ class JarCache:
     """
 
     def __init__(self, folder: Path, *, open_downloader: Open, watch: Watch) -> None:
-        self._folder = folder
+        self.folder = folder
         self._open = open_downloader
         self._watch = watch
 
@@ -61,9 +61,9 @@ class JarCache:
 
         Raises JarsUnavailableError (nothing to download from) or JarDigestError (the wrong bytes came).
         """
-        folder = self._folder / f"{lock.name}-{lock.digest[:12]}"
+        folder = self.folder / f"{lock.name}-{lock.digest[:12]}"
         if _broken(lock, folder):
-            with locked(self._folder / f"{lock.name}.lock"):
+            with locked(self.folder / f"{lock.name}.lock"):
                 self._repair(lock, _broken(lock, folder), folder)
         return [folder / jar.file for jar in lock.jars]
 
@@ -71,7 +71,7 @@ class JarCache:
         if not broken:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        scratch = self._folder / f"{lock.name}.part"
+        scratch = self.folder / f"{lock.name}.part"
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             with self._watch(lock.name, len(broken)) as progress:

@@ -4,7 +4,7 @@ import asyncio
 import getpass
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from trimtab.cli.loops.declared import NEVER, History, read_declared
 from trimtab.cli.settings import ClusterSettings
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import times, topics
+from trimtab.runtime.kafka.connection import Connection
 
 LEAVE_S = 30.0
 
@@ -32,6 +33,15 @@ class NoLoopError(ClusterError):
     def __init__(self, name: str, known: list[str]) -> None:
         there = f"there are {', '.join(known)}" if known else "none is; declare one with `trimtab apply FOLDER`"
         super().__init__(f"no loop {name} is declared: {there}")
+
+
+async def require_topic(connection: Connection, topic_of: Callable[[str], str], loop: str) -> None:
+    """Raises NoLoopError, with the loops that there are, where a loop has no such topic."""
+    async with topic_admin(connection) as admin:
+        there = {topic.name for topic in await admin.show()}
+    if topic_of(loop) not in there:
+        ending = topic_of("")
+        raise NoLoopError(loop, sorted(one.removesuffix(ending) for one in there if one.endswith(ending)))
 
 
 def apply(
@@ -49,7 +59,7 @@ def apply(
     if done.outcome is not Outcome.UNCHANGED:
         sources = ", ".join(topics.source(loop.name, event) for event in loop.events)
         print(f"produce its events to {sources} at {kafka.bootstrap_servers}")
-        print(f"read its predictions from {topics.predictions(loop.name)}")
+        print(f"see its predictions by `trimtab predictions {loop.name}`, or read {topics.predictions(loop.name)}")
 
 
 def loops(as_json: Annotated[bool, typer.Option("--json", help="As JSON for scripts.")] = False) -> None:

@@ -29,7 +29,7 @@ HEADER_BYTES = 10
 CONFLUENT_MARKER = 0
 CONFLUENT_BYTES = 5
 _UNFIT = (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError)
-_BROKEN = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, AssertionError)
+_BROKEN = (ValueError, IndexError, KeyError, TypeError, OverflowError, AssertionError)
 
 
 def physical(schema: Any) -> Any:
@@ -40,11 +40,44 @@ def physical(schema: Any) -> Any:
 
 
 def parsed(schema: Any) -> Any:
-    """A schema as fastavro wants it, without logical types. Raises BadSchemaError."""
+    """A schema as fastavro wants it, without logical types. Raises BadSchemaError.
+
+    A few bytes must not become a value without end: a type that contains itself overflows the decoder's stack, which
+    kills the process, and an array of items that take no bytes has as many as its count says.
+    """
     try:
-        return parse_schema(json.loads(json.dumps(physical(schema))))
+        found = parse_schema(json.loads(json.dumps(physical(schema))))
     except (avro.SchemaParseException, avro.UnknownType, KeyError, TypeError, ValueError) as error:
         raise BadSchemaError(f"{type(error).__name__}: {error}") from error
+    _check_finite(found, ())
+    return found
+
+
+def _check_finite(schema: Any, around: tuple[str, ...]) -> None:
+    """Raises BadSchemaError. `schema` is parsed, so that names are whole; `around`: the types that it stands in."""
+    if isinstance(schema, str) and schema in around:
+        raise BadSchemaError(f"{schema} contains itself; an event has a fixed depth")
+    if isinstance(schema, Mapping):
+        if schema["type"] == "array" and _takes_no_bytes(schema["items"]):
+            raise BadSchemaError("an array's items have to take some bytes")
+        inside = (*around, schema["name"]) if "name" in schema else around
+        parts = [field["type"] for field in schema.get("fields", ())]
+        parts += [schema[part] for part in ("items", "values") if part in schema]
+        parts += [schema["type"]] if not isinstance(schema["type"], str) else []
+        for part in parts:
+            _check_finite(part, inside)
+    if isinstance(schema, list):
+        for member in schema:
+            _check_finite(member, around)
+
+
+def _takes_no_bytes(schema: Any) -> bool:
+    if not isinstance(schema, Mapping):
+        return bool(schema == "null")
+    fields = schema.get("fields")
+    if fields is None:
+        return _takes_no_bytes(schema["type"])
+    return all(_takes_no_bytes(field["type"]) for field in fields)
 
 
 def fingerprint(schema: Schema) -> bytes:
@@ -157,6 +190,10 @@ def _read(data: bytes, start: int, writer: Any, reader: Any) -> dict[str, Any]:
             f"what was written as {writer.get('name')} cannot be read as {(reader or {}).get('name')}: a field or its "
             "type does not fit"
         ) from error
+    except EOFError as error:
+        raise UndecodableError("they end in the middle of a value") from error
+    except UnicodeDecodeError as error:
+        raise UndecodableError("a text in them is not UTF-8") from error
     except (*_BROKEN, avro.SchemaParseException, avro.UnknownType) as error:
         raise UndecodableError(f"{type(error).__name__}: {error}") from error
     if stream.tell() != len(data):

@@ -1,5 +1,7 @@
 """Headers of a record: CloudEvents in binary mode, `traceparent`, and the runtime's own marks."""
 
+import re
+
 from trimtab.contracts import times
 from trimtab.contracts.errors import ContractError
 
@@ -18,6 +20,8 @@ MARK = "tt_mark"
 """Progress in ms since the epoch, or `idle`; only on records without a value."""
 TASK = "tt_task"
 """Who wrote a mark: <group>-<partition>."""
+
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class MissingHeaderError(ContractError):
@@ -55,6 +59,12 @@ def traceparent(headers: Headers) -> str | None:
     """The record's `traceparent`; None where there is none."""
     found = get(headers, TRACEPARENT)
     return None if found is None else found.decode("ascii", "replace")
+
+
+def foreign_traceparent(headers: Headers) -> bytes | None:
+    """The `traceparent` of a record that others wrote; None where it is none (W3C Trace Context, "traceparent")."""
+    given = get(headers, TRACEPARENT)
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
 
 
 def require(headers: Headers, name: str) -> bytes:

@@ -6,6 +6,9 @@ from types import MappingProxyType
 from typing import Literal
 
 Scope = Literal["event", "loop", "stage", "all"]
+LARGEST_RECORD = 8 * 1024 * 1024
+"""Bytes that our own topics take. What follows from an event may be larger than the event; a broker that refused it
+would stop the stage for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class TopicTemplate:
             "message.timestamp.type": "LogAppendTime",
             "retention.ms": str(self.retention_ms),
         }
+        plain |= {} if self.value == "users" else {"max.message.bytes": str(LARGEST_RECORD)}
         compact = {"min.cleanable.dirty.ratio": "0.2", "segment.bytes": str(32 * 1024 * 1024)}
         return MappingProxyType(plain | compact if self.cleanup == "compact" else plain)
 

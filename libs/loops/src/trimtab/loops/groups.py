@@ -89,6 +89,10 @@ class GroupedEvents:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def __getitem__(self, part: slice) -> "GroupedEvents":
+        arguments = [series[part] for series in self.arguments]
+        return GroupedEvents(self.digest, self.keys[part], self.at_ms[part], arguments)
+
 
 def together(batches: Sequence[GroupedEvents]) -> GroupedEvents:
     """Batches of one group as one, in their order."""

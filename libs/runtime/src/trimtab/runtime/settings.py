@@ -44,6 +44,7 @@ class HttpSettings(Part):
     port: int = Field(
         0, ge=0, le=65_535, description="0: a free one, told in TRIMTAB_DATA_DIR/run/<service>-<replica>.json"
     )
+    max_body_bytes: int = Field(16_000_000, gt=0, description="largest body of a request")
 
 
 class EndpointSettings(Part):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 
 from trimtab.contracts import times
 from trimtab.contracts.errors import BadTimeError
@@ -38,10 +38,10 @@ def create_router(served: Mapping[str, Served]) -> APIRouter:
         try:
             content = looked_up(served, loop, group, key, at)
         except (UnknownLoopError, UnknownGroupError) as error:
-            return answer(404, {"error": str(error)})
+            raise HTTPException(404, str(error)) from error
         except FeatureError as error:
-            return answer(422, {"error": str(error)})
-        return answer(200, content)
+            raise HTTPException(422, str(error)) from error
+        return Response(msgspec.json.encode(content), media_type="application/json")
 
     return router
 
@@ -90,8 +90,3 @@ def plain(value: Any) -> float | str | None:
 def age(age_ms: Any) -> int | None:
     """An age as JSON has it."""
     return None if age_ms < 0 else int(age_ms)
-
-
-def answer(status: int, content: Mapping[str, Any]) -> Response:
-    """A JSON response."""
-    return Response(msgspec.json.encode(content), status, media_type="application/json")

@@ -14,7 +14,9 @@ class UnknownLoopError(FeatureError):
     """A loop that is not declared, or has no groups."""
 
     def __init__(self, loop: str, known: Sequence[str]) -> None:
-        there = suggestion(loop, known) if known else "none with groups is declared: run `trimtab apply FOLDER`"
+        there = (
+            f"right: {suggestion(loop, known)}" if known else "none with groups is declared: run `trimtab apply FOLDER`"
+        )
         super().__init__(f"no loop {loop!r} with groups is served here; {there}")
 
 
@@ -22,7 +24,7 @@ class UnknownGroupError(FeatureError):
     """A group or latest value that the loop does not declare."""
 
     def __init__(self, loop: str, group: str, known: Sequence[str]) -> None:
-        super().__init__(f"loop {loop!r} has no group {group!r}; {suggestion(group, known)}")
+        super().__init__(f"loop {loop!r} has no group {group!r}; right: {suggestion(group, known)}")
 
 
 class KeyPartsError(FeatureError):

@@ -1,7 +1,7 @@
 """The two stages of a loop: route re-keys events by group, aggregate folds them into tiles."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Res
 from trimtab.runtime.table import Table, TableSpec
 
 SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
+MOST_BYTES = 900_000
+"""Of a record with many events."""
 
 
 def tiles_table(loop: str) -> TableSpec[TileKey, Tile]:
@@ -79,18 +81,18 @@ class RouteStep:
         at_ms = event_times(records)
         place = f"{records[0].topic}-{records[0].partition}-{records[0].offset}"
         return [
-            self._record(target, grouped, f"{place}-{group.name}-{target}")
+            self._record(target, *piece, f"{place}-{group.name}-{target}")
             for group in source.groups
             for target, grouped in parted(group, events, at_ms, self._partition).items()
+            for piece in pieces(grouped)
         ]
 
     def _partition(self, key: str) -> int:
         return partition_of(key.encode(), self._loop.partitions)
 
-    def _record(self, target: int, events: GroupedEvents, id: str) -> Out:
+    def _record(self, target: int, events: GroupedEvents, value: bytes, id: str) -> Out:
         headers = envelope.headers(id, "grouped", self._writer, int(events.at_ms.max()))
-        topic = topics.grouped(self._loop.name)
-        return Out(topic, events.digest.encode(), encode_grouped(events), headers, partition=target)
+        return Out(topics.grouped(self._loop.name), events.digest.encode(), value, headers, partition=target)
 
 
 class AggregateStep:
@@ -147,6 +149,17 @@ class AggregateStep:
         of_group: Mapping[str, str] = {"loop": self._loop.name, "group": group.name}
         late = [Measure(telemetry.FEATURE_LATE, came - fresh, of_group)] if came > fresh else []
         return [Measure(telemetry.FEATURE_CONTRIBUTIONS, fresh, of_group), *late]
+
+
+def pieces(events: GroupedEvents) -> Iterator[tuple[GroupedEvents, bytes]]:
+    """Events in their order with their encoding, halved until a record can hold it (long texts in a long batch)."""
+    value = encode_grouped(events)
+    if len(value) <= MOST_BYTES or len(events) == 1:
+        yield events, value
+        return
+    middle = len(events) // 2
+    yield from pieces(events[:middle])
+    yield from pieces(events[middle:])
 
 
 def event_times(records: Sequence[Read]) -> Ints:

@@ -1,5 +1,7 @@
 """The feature service, put together."""
 
+from dataclasses import replace
+
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.contracts.data import SCHEMAS
@@ -10,6 +12,7 @@ from trimtab.feature.stages import AGGREGATE, ROUTE, SERVICE, stages
 from trimtab.loops import declaration
 from trimtab.loops.groups import tile_groups
 from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.edge import Edge
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.schemas import published
@@ -20,6 +23,11 @@ WRITES = {ROUTE: "grouped", AGGREGATE: "tile"}
 def build(settings: Settings) -> Service:
     """The service for these settings."""
     producer = IdempotentProducer(settings.kafka.connection())
+    return replace(wired(producer), resources=[producer])
+
+
+def wired(edge: Edge) -> Service:
+    """The same on any edge that is open."""
     served: dict[str, Served] = {}
 
     def work(declared: LoopDeclared) -> LoopWork | None:
@@ -39,11 +47,11 @@ def build(settings: Settings) -> Service:
         async def publish() -> None:
             for verb, schema in WRITES.items():
                 writer = topics.group(SERVICE, verb, loop.name)
-                await producer.send(published([SCHEMAS[schema]], by=writer, at_ms=wall_ms()))
+                await edge.send(published([SCHEMAS[schema]], by=writer, at_ms=wall_ms()))
 
         return LoopWork(stages(loop), views=[view], prepare=publish, started=lambda: served.update({loop.name: one}))
 
     def ended(loop: str) -> None:
         served.pop(loop, None)
 
-    return Service(name=SERVICE, work=work, ended=ended, router=create_router(served), resources=[producer])
+    return Service(name=SERVICE, work=work, ended=ended, router=create_router(served))

@@ -1,6 +1,5 @@
 """HTTP: events in, a verdict on each."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Header, HTTPException, Request, Response
 
+from trimtab.contracts import envelope
 from trimtab.ingest.core.door import Answer, Door
 from trimtab.ingest.core.door import Request as Sent
 from trimtab.ingest.errors import (
@@ -20,7 +20,6 @@ from trimtab.ingest.errors import (
 )
 
 LINES = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _STATUS: Mapping[type[IngestError], int] = {
     UnknownLoopError: 404,
     UnknownEventError: 404,
@@ -45,11 +44,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """What the API works with. `most_bytes`: of one request's body."""
+    """What the API works with."""
 
     door: Door
     now_ms: Callable[[], int]
-    most_bytes: int
 
 
 def create_router(deps: Deps) -> APIRouter:
@@ -69,9 +67,9 @@ def create_router(deps: Deps) -> APIRouter:
         Answered once the log has them. Sent again, an event counts once, by its id.
         """
         try:
-            body = await _body(request, deps.most_bytes)
+            body = await request.body()
             lines = content_type.partition(";")[0].strip().lower() in LINES
-            trace = traceparent if traceparent and _TRACEPARENT.fullmatch(traceparent) else None
+            trace = envelope.foreign_traceparent(((envelope.TRACEPARENT, (traceparent or "").encode()),))
             answer = await deps.door.take(Sent(loop, event, body, lines, trace), deps.now_ms())
         except IngestError as error:
             headers = {"Retry-After": "1"} if isinstance(error, LogAwayError) else None
@@ -85,15 +83,3 @@ def _status(answer: Answer) -> int:
     if not answer.rejected:
         return 200
     return 207 if answer.accepted else 422
-
-
-async def _body(request: Request, most_bytes: int) -> bytes:
-    """The whole body; raises TooMuchError as soon as it is too long."""
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most_bytes:
-            raise TooMuchError(f"{most_bytes} bytes")
-        parts.append(part)
-    return b"".join(parts)

@@ -21,4 +21,3 @@ class Settings(RuntimeSettings):
     trace_share: float = Field(
         0.001, ge=0, le=1, description="share of the events without a `traceparent` for which a trace is started"
     )
-    max_body_bytes: int = Field(16_000_000, gt=0, description="largest body of a request")

@@ -160,8 +160,7 @@ def _measured(loop: str, event: str, judged: Judged) -> list[Measure]:
 
 def source_of(record: Read) -> Source:
     """The place of a record."""
-    trace = envelope.get(record.headers, envelope.TRACEPARENT)
-    return Source(record.topic, record.partition, record.offset, trace)
+    return Source(record.topic, record.partition, record.offset, envelope.foreign_traceparent(record.headers))
 
 
 class DedupeStep:

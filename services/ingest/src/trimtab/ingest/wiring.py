@@ -1,12 +1,11 @@
 """The composition root of ingest."""
 
 from collections.abc import Mapping
-
-import httpx
+from dataclasses import replace
 
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
-from trimtab.ingest.adapters import ConfluentRegistry, EdgeLog
+from trimtab.ingest.adapters.log import EdgeLog
 from trimtab.ingest.api import Deps, create_router
 from trimtab.ingest.core.door import Door
 from trimtab.ingest.settings import SchemaRegistrySettings, Settings
@@ -15,17 +14,21 @@ from trimtab.loops import declaration
 from trimtab.loops.incoming.contract import Contract
 from trimtab.loops.incoming.ports import ResolveSchema, no_registry
 from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.edge import Edge
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.schemas import published
 from trimtab.store.blobs import BlobStore
 
-REGISTRY_TIMEOUT_S = 2.0
-
 
 def build(settings: Settings) -> Service:
     """The service for these settings."""
     producer = IdempotentProducer(settings.kafka.connection())
+    return replace(wired(settings, producer), resources=[producer])
+
+
+def wired(settings: Settings, edge: Edge) -> Service:
+    """The same on any edge that is open."""
     edges = Edges(BlobStore(settings.store.url).put, settings.trace_share)
     resolve = _resolver(settings.schema_registry)
     open_loops: dict[str, Mapping[str, Contract]] = {}
@@ -43,7 +46,7 @@ def build(settings: Settings) -> Service:
         records = published([event.schema for event in loop.events.values()], by=writer, at_ms=wall_ms())
 
         async def publish() -> None:
-            await producer.send(records)
+            await edge.send(records)
 
         return LoopWork(
             stages(loop, contracts, edges), prepare=publish, started=lambda: open_loops.update({loop.name: contracts})
@@ -56,14 +59,17 @@ def build(settings: Settings) -> Service:
         name=SERVICE,
         work=work,
         ended=close,
-        router=create_router(Deps(Door(open_loops, EdgeLog(producer)), wall_ms, settings.max_body_bytes)),
-        resources=[producer],
+        router=create_router(Deps(Door(open_loops, EdgeLog(edge)), wall_ms)),
     )
 
 
 def _resolver(settings: SchemaRegistrySettings) -> ResolveSchema:
     if settings.url is None:
         return no_registry
+    import httpx  # as long to import as most of the rest, and few have a schema registry
+
+    from trimtab.ingest.adapters.schema_registry import TIMEOUT_S, ConfluentRegistry
+
     password = settings.password.get_secret_value()
     auth = httpx.BasicAuth(settings.username, password) if settings.username else None
-    return ConfluentRegistry(settings.url, httpx.Client(timeout=REGISTRY_TIMEOUT_S, auth=auth))
+    return ConfluentRegistry(settings.url, httpx.Client(timeout=TIMEOUT_S, auth=auth))

@@ -1,5 +1,7 @@
 """The composition root of the monitor."""
 
+from dataclasses import replace
+
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.contracts.data import SCHEMAS
@@ -11,6 +13,7 @@ from trimtab.monitor.core.stretches import HeldStretches
 from trimtab.monitor.settings import Settings
 from trimtab.monitor.stages import detect_stage, join_stage, route_stage
 from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.edge import Edge
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.schemas import published
@@ -22,10 +25,15 @@ WRITTEN = ("joinable", "signals", "outcome")
 def build(settings: Settings) -> Service:
     """The service."""
     producer = IdempotentProducer(settings.kafka.connection())
+    return replace(wired(producer), resources=[producer])
+
+
+def wired(edge: Edge) -> Service:
+    """The same on any edge that is open."""
     schemas = SchemasView()
 
     async def publish() -> None:
-        await producer.send(published([SCHEMAS[name] for name in WRITTEN], by="monitor", at_ms=wall_ms()))
+        await edge.send(published([SCHEMAS[name] for name in WRITTEN], by="monitor", at_ms=wall_ms()))
 
     def work(declared: LoopDeclared) -> LoopWork:
         loop = declaration.from_declared(
@@ -48,4 +56,4 @@ def build(settings: Settings) -> Service:
             prepare=publish,
         )
 
-    return Service(name="monitor", views=[schemas], work=work, resources=[producer])
+    return Service(name="monitor", views=[schemas], work=work)

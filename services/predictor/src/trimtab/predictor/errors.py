@@ -1,5 +1,7 @@
 """What can go wrong in the predictor, each with what to do about it."""
 
+from trimtab.loops.incoming.diagnosis import brief
+
 
 class PredictorError(Exception):
     """The root of this package's errors."""
@@ -18,8 +20,8 @@ class ModelRefusedError(PredictorError):
 class UnknownFeatureError(PredictorError):
     """A request that overrides a feature which the loop does not have."""
 
-    def __init__(self, name: str, nearest: str) -> None:
-        super().__init__(f"{name!r} is no feature of this loop{nearest}")
+    def __init__(self, name: str, right: str) -> None:
+        super().__init__(f"{brief(name)!r} is no feature of this loop; right: {right}")
         self.name = name
 
 
@@ -27,7 +29,7 @@ class FeatureTypeError(PredictorError):
     """A request that overrides a feature with a value of another type."""
 
     def __init__(self, name: str, expected: str, got: object) -> None:
-        super().__init__(f"feature {name!r} takes {expected}, not {got!r}")
+        super().__init__(f"feature {name!r} takes {expected}, not {brief(repr(got))}")
         self.name = name
 
 

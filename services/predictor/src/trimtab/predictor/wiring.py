@@ -1,6 +1,9 @@
 """The predictor, put together."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from aiokafka.errors import KafkaError
 
 from trimtab.contracts.control import LoopDeclared
 from trimtab.loops import declaration
@@ -17,6 +20,7 @@ from trimtab.predictor.errors import NotLoggedError
 from trimtab.predictor.settings import Settings
 from trimtab.predictor.stages import Predicting, stage
 from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.edge import Edge
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
@@ -29,15 +33,20 @@ from trimtab.store.signing import Verifier
 
 def build(settings: Settings) -> Service:
     """The service for these settings."""
-    blobs, verifier = BlobStore(settings.store.url), Verifier.load(settings.signing.public_key_file)
     producer = IdempotentProducer(settings.kafka.connection())
+    return replace(wired(settings, producer), resources=[producer])
+
+
+def wired(settings: Settings, edge: Edge) -> Service:
+    """The same on any edge that is open."""
+    blobs, verifier = BlobStore(settings.store.url), Verifier.load(settings.signing.public_key_file)
     served: dict[str, Served] = {}
     replicas: dict[str, OnlineStore] = {}
 
     async def log(outs: Sequence[Out]) -> None:
         try:
-            await producer.send(outs)
-        except (EdgeBusyError, EdgeSilentError) as error:
+            await edge.send(outs)
+        except (EdgeBusyError, EdgeSilentError, KafkaError) as error:
             raise NotLoggedError(str(error)) from error
 
     def ended(loop: str) -> None:
@@ -86,7 +95,7 @@ def build(settings: Settings) -> Service:
         stages = [stage(predicting, views)]
 
         async def publish() -> None:
-            await producer.send(published([streamed.schema], by=stages[0].group, at_ms=wall_ms()))
+            await edge.send(published([streamed.schema], by=stages[0].group, at_ms=wall_ms()))
 
         return LoopWork(stages, prepare=publish, started=lambda: started(loop.name, one, online.store))
 
@@ -95,6 +104,5 @@ def build(settings: Settings) -> Service:
         work=work,
         ended=ended,
         router=create_router(served),
-        resources=[producer],
         ready=lambda: over_budget(replicas, settings.online.memory_budget_mb),
     )

@@ -21,10 +21,15 @@ from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.store.blobs import Blobs
 from trimtab.store.errors import BadDigestError, BlobMissingError, StoreError
 
+LARGEST_NUMBER = 2**31 - 1
+"""Of a version or a deployment: what a database's integer holds."""
+NO_NUL = r"^[^\x00]*$"
+"""PostgreSQL keeps no text with a NUL in it."""
 Limit = Annotated[int, Query(ge=1, le=500, description="how many at most")]
-Number = Annotated[int | None, Query(ge=1, description="the last page's `next`")]
+Number = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER, description="the last page's `next`")]
 Text = Annotated[str | None, Query(min_length=1, max_length=200, description="the last page's `next`")]
-VersionNumber = Annotated[int, Path(ge=1)]
+VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 
 
 class CommandBody(BaseModel):
@@ -33,10 +38,10 @@ class CommandBody(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["promote", "rollback", "retire_shadow"]
-    version: Annotated[int | None, Field(ge=1)] = None
-    by: Annotated[str, Field(min_length=1, max_length=200)]
-    note: Annotated[str | None, Field(max_length=2000)] = None
-    command_id: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    version: Annotated[int | None, Field(ge=1, le=LARGEST_NUMBER)] = None
+    by: Line
+    note: Annotated[str | None, Field(max_length=2000, pattern=NO_NUL)] = None
+    command_id: Line | None = None
 
 
 class Catalogue(Protocol):

@@ -7,6 +7,7 @@ import msgspec
 
 from trimtab.contracts import control, telemetry, topics
 from trimtab.contracts.control import CommandSettled, DeploymentChanged, ModelRegistered
+from trimtab.loops.errors import DeclaredError
 from trimtab.registry.core import Event, Said, State, ended, fold
 from trimtab.runtime.control import Heard, Refused, heard, written
 from trimtab.runtime.records import Out
@@ -64,7 +65,11 @@ class Folding:
         if one.event is None:
             state, said = ended(before)
         elif isinstance(one.event, Event):
-            state, said = fold(before, one.event)
+            try:
+                state, said = fold(before, one.event)
+            except DeclaredError as error:  # written by hand, or by a newer version: other loops must not wait for it
+                refused.append(Refused(one.topic, str(error)))
+                return
         else:
             return
         if state != before:

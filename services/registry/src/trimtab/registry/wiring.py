@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from dataclasses import replace
 
 from sqlalchemy import Engine
 
@@ -12,6 +13,7 @@ from trimtab.registry.adapters.queries import Queries
 from trimtab.registry.api import Deps, create_router
 from trimtab.registry.settings import Settings, SigningSettings
 from trimtab.registry.stages import fold_stage
+from trimtab.runtime.edge import Edge
 from trimtab.runtime.host import Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
 from trimtab.runtime.projection import Projection
@@ -24,12 +26,17 @@ PROJECTION = "registry.project"
 
 def build(settings: Settings) -> Service:
     """The service. Brings the database's tables up to date."""
+    producer = IdempotentProducer(settings.kafka.connection())
+    return replace(wired(settings, producer), resources=[producer])
+
+
+def wired(settings: Settings, edge: Edge) -> Service:
+    """The same on any edge that is open."""
     signer = Signer.load(settings.signing.private_key_file)
     trainers = Verifier.load(settings.signing.public_key_file)
     engine = create_sql_engine(settings.registry.database_url)
     migrate(engine)
     projected = projection_of(engine, settings.signing)
-    edge = IdempotentProducer(settings.kafka.connection())
     queries = Queries(engine)
     desk = Desk(edge, queries, projected, patience_s=settings.registry.answer_s)
     deps = Deps(
@@ -44,7 +51,6 @@ def build(settings: Settings) -> Service:
         name="registry",
         stages=(fold_stage(signer, trainers),),
         router=create_router(deps),
-        resources=(edge,),
         projections=(Projection(PROJECTION, TOPICS, desk.positions, desk.apply),),
     )
 

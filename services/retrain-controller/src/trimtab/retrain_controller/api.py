@@ -16,6 +16,9 @@ from trimtab.runtime.edge import Edge
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 
 SOURCE = "retrain-controller.http"
+NO_NUL = r"^[^\x00]*$"
+"""As the schema of the event says."""
+Line = Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
 CURSOR = re.compile(r"(-?\d{1,18})~(.+)")
 
 
@@ -24,9 +27,9 @@ class AskBody(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    by: Annotated[str, Field(min_length=1, max_length=200)]
-    note: Annotated[str | None, Field(max_length=2000)] = None
-    ask_id: Annotated[str | None, Field(min_length=1, max_length=200)] = None
+    by: Line
+    note: Annotated[str | None, Field(max_length=2000, pattern=NO_NUL)] = None
+    ask_id: Line | None = None
 
 
 class DecisionFacts(BaseModel):
@@ -94,6 +97,7 @@ def create_router(deps: Deps) -> APIRouter:
     async def ask(loop: str, ask_id: str) -> AskFacts:
         wish, answer = deps.journal.ask(loop, ask_id)
         if wish is None and answer is None:
+            _require_loop(deps.journal, loop)
             raise HTTPException(404, f"loop {loop!r} has no wish {ask_id!r} (yet)")
         if answer is None:
             return AskFacts(loop=loop, ask_id=ask_id, state="pending")

@@ -7,6 +7,7 @@ import msgspec
 
 from trimtab.contracts import telemetry, topics
 from trimtab.contracts.control import RetrainRequested
+from trimtab.loops.errors import DeclaredError
 from trimtab.retrain_controller.core import Decision, Event, State, decided
 from trimtab.runtime.control import Heard, Refused, heard, written
 from trimtab.runtime.records import Out
@@ -59,14 +60,14 @@ def decide_stage() -> Stage:
 def step(partition: int, tables: Tables, batch: Batch) -> Result:  # noqa: ARG001  # all loops are decided alike
     """Fold the batch into each loop's state; the decisions are what it leads to."""
     events, refused = heard(batch.records)
-    decisions = [decision for event in events for decision in _fold(tables, event)]
+    decisions = [decision for event in events for decision in _fold(tables, event, refused)]
     return Result(
         out=[_out(decision) for decision in decisions],
         measures=[*map(_refused, refused), *map(_measure, decisions)],
     )
 
 
-def _fold(tables: Tables, one: Heard) -> tuple[Decision, ...]:
+def _fold(tables: Tables, one: Heard, refused: list[Refused]) -> tuple[Decision, ...]:
     loops = tables[LOOPS.name]
     if one.event is None:
         loops.remove(one.loop)
@@ -74,7 +75,11 @@ def _fold(tables: Tables, one: Heard) -> tuple[Decision, ...]:
     if not isinstance(one.event, Event):
         return ()
     before = loops.get(one.loop) or State(one.loop)
-    state, decisions = decided(before, one.event, one.trace)
+    try:
+        state, decisions = decided(before, one.event, one.trace)
+    except DeclaredError as error:  # written by hand, or by a newer version: other loops must not wait for it
+        refused.append(Refused(one.topic, str(error)))
+        return ()
     if state != before:
         loops.put(one.loop, state)
     return decisions

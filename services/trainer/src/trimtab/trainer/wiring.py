@@ -1,5 +1,6 @@
 """The trainer, put together."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,6 +16,9 @@ from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.settings import Settings, child_environment
 from trimtab.trainer.stages import compared_with, stage
 
+WARM_AFTER_S = 10.0
+"""The fitting process has more to import than all services together: those that start beside this one come first."""
+
 
 def build(settings: Settings) -> Service:
     """The service for these settings."""
@@ -23,10 +27,15 @@ def build(settings: Settings) -> Service:
     async def perform(effect: Effect) -> Mapping[str, Any]:
         return await fitting.fit(order_of(effect))
 
+    async def warmed() -> None:
+        await asyncio.sleep(WARM_AFTER_S)
+        await fitting.warm()
+
     return Service(
         name="trainer",
         stages=[stage(Signer.load(settings.signing.private_key_file).sign, perform)],
-        resources=[Warm(fitting)],
+        resources=[Kept(fitting)],
+        background=[warmed],
     )
 
 
@@ -56,14 +65,13 @@ def lock_digest() -> str:
     return hashlib.sha256("\n".join(sorted(installed)).encode()).hexdigest()
 
 
-class Warm:
-    """The fitting process, kept as long as the service runs."""
+class Kept:
+    """The fitting process, ended with the service. Nobody waits until it is warm: it takes longer than all the rest."""
 
     def __init__(self, fitting: Fitting) -> None:
         self._fitting = fitting
 
     async def __aenter__(self) -> Self:
-        await self._fitting.warm()
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -765,11 +765,11 @@ class RegistryCommand(BaseModel):
     """
     wall clock
     """
-    command_id: Annotated[str, Field(max_length=200, min_length=1)]
+    command_id: Annotated[str, Field(max_length=200, min_length=1, pattern='^[^\\x00]*$')]
     kind: Literal['promote', 'rollback', 'retire_shadow']
-    version: Annotated[int | None, Field(ge=1)] = None
-    by: str
-    note: str | None = None
+    version: Annotated[int | None, Field(ge=1, le=2147483647)] = None
+    by: Annotated[str, Field(pattern='^[^\\x00]*$')]
+    note: Annotated[str | None, Field(pattern='^[^\\x00]*$')] = None
 
 
 class RetrainAsked(BaseModel):
@@ -788,9 +788,9 @@ class RetrainAsked(BaseModel):
     """
     wall clock
     """
-    ask_id: Annotated[str, Field(max_length=200, min_length=1)]
-    by: str
-    note: str | None = None
+    ask_id: Annotated[str, Field(max_length=200, min_length=1, pattern='^[^\\x00]*$')]
+    by: Annotated[str, Field(pattern='^[^\\x00]*$')]
+    note: Annotated[str | None, Field(pattern='^[^\\x00]*$')] = None
 
 
 class RetrainDeclined(BaseModel):

@@ -8,6 +8,8 @@ from typing import Any
 import fastavro
 from fastavro.schema import SchemaParseException, UnknownType
 
+from trimtab.contracts.codec import parsed
+from trimtab.contracts.errors import BadSchemaError
 from trimtab.loops.columns import field_type
 from trimtab.loops.errors import LoopsError
 from trimtab.loops.names import nearest
@@ -69,6 +71,21 @@ def checked(schema: Any) -> Mapping[str, Any]:
         ) from error
     except (SchemaParseException, KeyError, TypeError, AttributeError) as error:
         raise SchemaError(f"not an Avro schema: {error}", "a record as the Avro specification has it") from error
-    if not any(field_type(field["type"]) is not None for field in schema["fields"]):
+    try:
+        parsed(schema)
+    except BadSchemaError as error:
+        raise SchemaError(error.reason, "nested records, arrays and maps of a fixed depth") from error
+    unnamed = [field["name"] for field in schema["fields"] if not isinstance(field["name"], str)]
+    if unnamed:
+        raise SchemaError(f"a field's name is {unnamed[0]!r}", 'a text: {"name": "amount", "type": "double"}')
+    if not _has_scalar(schema):
         raise SchemaError("the record has no scalar field", "at least a time field")
     return schema
+
+
+def _has_scalar(schema: Mapping[str, Any]) -> bool:
+    try:
+        types = [field_type(field["type"]) for field in schema["fields"]]
+    except TypeError as error:  # a list or an object for a logicalType, which the parser passes over
+        raise SchemaError(f"not an Avro schema: {error}", "a record as the Avro specification has it") from error
+    return any(dtype is not None for dtype in types)

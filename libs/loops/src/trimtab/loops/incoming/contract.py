@@ -12,6 +12,7 @@ from trimtab.contracts.columnar import ColumnReader, as_objects
 from trimtab.contracts.errors import BadSchemaError
 from trimtab.loops.columns import event_columns
 from trimtab.loops.expressions import RowExpression, compile_row
+from trimtab.loops.incoming.carried import carried_texts
 from trimtab.loops.incoming.encoding import Encoder
 from trimtab.loops.incoming.fields import Field, fields_of
 from trimtab.loops.incoming.ports import ResolveSchema
@@ -33,8 +34,10 @@ class Rule:
 class Contract:
     """What one kind of event has to be. `time`, `id`, `key`: indexes of fields; None where there is no such field.
 
-    `decoder` reads a JSON object straight into a struct with one attribute a field; `reader` reads Avro, and `columns`
-    many events of Avro's at once, where they are written by this very schema and it is one that has columns.
+    `naming`: the fields that name the event or its prediction, and may not be empty. `carried`: the text fields that go
+    on beside the body, as keys or categories, and have to be short. `decoder` reads a JSON object straight into a
+    struct with one attribute a field; `reader` reads Avro, and `columns` many events of Avro's at once, where they are
+    written by this very schema and it is one that has columns.
     """
 
     loop: str
@@ -47,6 +50,8 @@ class Contract:
     time: int
     id: int | None
     key: int | None
+    naming: tuple[int, ...]
+    carried: tuple[int, ...]
     rule: Rule | None
     max_ahead_ms: int
     max_gap_ms: int
@@ -62,7 +67,9 @@ def compile_contract(loop: Loop, event: Event, resolve: ResolveSchema) -> Contra
     """The contract of one of a loop's events. The declaration has been checked: its names exist, its rules compile."""
     fields = fields_of(event.schema)
     at = {field.name: index for index, field in enumerate(fields)}
-    routing = loop.predict.key if event.name == loop.predict.on else event.subject
+    asks = event.name == loop.predict.on
+    routing = loop.predict.key if asks else event.subject
+    carried = carried_texts(loop, event)
     return Contract(
         loop=loop.name,
         event=event.name,
@@ -74,6 +81,8 @@ def compile_contract(loop: Loop, event: Event, resolve: ResolveSchema) -> Contra
         time=at[event.time],
         id=None if event.id is None else at[event.id],
         key=None if routing is None else at[routing],
+        naming=tuple({at[name] for name in (event.id, loop.predict.key if asks else None) if name is not None}),
+        carried=tuple(at[field.name] for field in fields if field.kind == "string" and field.name in carried),
         rule=_rule(loop.quality.rules.get(event.name), event, at),
         max_ahead_ms=loop.max_ahead_ms,
         max_gap_ms=loop.max_gap_ms,

@@ -8,24 +8,30 @@ import msgspec
 
 from trimtab.loops.incoming.contract import Contract, Row
 from trimtab.loops.incoming.fields import Field
+from trimtab.loops.incoming.unreadable import why
 from trimtab.loops.incoming.verdicts import Refusal
 from trimtab.loops.names import nearest
 
 MOST = 5
 """Problems that one reason names."""
+LONGEST_SHOWN = 60
 _KINDS = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 def diagnose(contract: Contract, value: bytes) -> Row | Refusal:
     """Every problem of an event; or its row, where only a whole number was written 12.0, which is right."""
     try:
-        event = msgspec.json.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Refusal("format", f"expected JSON or Avro, got {_excerpt(value)}: {error}")
+        return _judged(contract, msgspec.json.decode(value))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Refusal("format", f"expected JSON or Avro: {why(value)}")
+
+
+def _judged(contract: Contract, event: object) -> Row | Refusal:
     if not isinstance(event, dict):
         return Refusal("format", f"expected a JSON object, got {_kind(event)}")
     known = {field.name for field in contract.fields}
-    problems = [_unknown(name, known, event) for name in event if name not in known]
+    unknown = [name for name in event if name not in known]
+    problems = [_unknown(name, known, event) for name in unknown[:MOST]]
     row: list[Any] = []
     for field in contract.fields:
         try:
@@ -35,7 +41,7 @@ def diagnose(contract: Contract, value: bytes) -> Row | Refusal:
     if not problems:
         return tuple(row)
     alone = len(problems) == 1 and problems[0].startswith(f"{contract.fields[contract.time].name}:")
-    return Refusal("time" if alone else "schema", _listed(problems))
+    return Refusal("time" if alone else "schema", _listed(problems, len(unknown[MOST:])))
 
 
 class _UnfitError(Exception):
@@ -57,13 +63,14 @@ def _value(field: Field, event: Mapping[str, Any]) -> Any:
 
 
 def _unknown(name: str, known: set[str], event: Mapping[str, Any]) -> str:
-    near = nearest(name, sorted(known - set(event))) or nearest(name, sorted(known))
+    word = brief(name)
+    near = nearest(word, sorted(known - set(event))) or nearest(word, sorted(known))
     meant = f"did you mean {near}?" if near else f"known are {', '.join(sorted(known))}"
-    return f"{name}: there is no such field; {meant}"
+    return f"{word}: there is no such field; {meant}"
 
 
-def _listed(problems: list[str]) -> str:
-    more = len(problems) - MOST
+def _listed(problems: list[str], untold: int) -> str:
+    more = len(problems[MOST:]) + untold
     return "; ".join([*problems[:MOST], *([f"and {more} more"] if more > 0 else [])])
 
 
@@ -72,10 +79,9 @@ def _kind(value: object) -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    return brief(json.dumps(value, ensure_ascii=False))
 
 
-def _excerpt(value: bytes) -> str:
-    text = value[:40].decode("utf-8", "backslashreplace")
-    return repr(text + "…" if len(value) > 40 else text)
+def brief(text: str) -> str:
+    """A text as a reason shows it: whatever an event holds, a reason stays short."""
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 3]}…"

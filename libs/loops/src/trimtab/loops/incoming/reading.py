@@ -65,7 +65,7 @@ def read(contract: Contract, values: Sequence[bytes | None]) -> Readable:
     for index, value in enumerate(values):
         try:
             one = row(decode(value)) if value and value[:1] not in _AVRO else _read_avro(contract, value)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             one = diagnose(contract, value or b"")
         if isinstance(one, Refusal):
             refused.append(Rejected(index, one))

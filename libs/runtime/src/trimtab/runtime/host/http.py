@@ -10,15 +10,20 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from trimtab.contracts import telemetry
+from trimtab.runtime.host.answers import Limits, explain
 from trimtab.runtime.host.service import Service
 from trimtab.runtime.host.status import Status
 from trimtab.runtime.metrics import Metrics
 from trimtab.runtime.stage import Measure
 
+MOST_BYTES = 16_000_000
 
-def create_app(service: Service, status: Status, metrics: Metrics) -> FastAPI:
-    """The application."""
+
+def create_app(service: Service, status: Status, metrics: Metrics, most_bytes: int = MOST_BYTES) -> FastAPI:
+    """The application. `most_bytes`: of the body of a request."""
     app = FastAPI(title=f"trimtab {service.name}", docs_url="/docs", redoc_url=None)
+    app.add_middleware(Limits, most_bytes=most_bytes)
+    explain(app, service.name)
 
     @app.middleware("http")
     async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -39,7 +39,7 @@ class LoopsView:
     def apply(self, records: Sequence[Read]) -> None:
         """Fold records. One that keeps no schema (written by hand) is told of and left out."""
         for record in records:
-            loop = (record.key or b"").decode()
+            loop = (record.key or b"").decode("utf-8", "replace")
             if record.value is None:
                 self.declared.pop(loop, None)
                 continue

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -26,9 +26,11 @@ from trimtab.runtime.metrics import Metrics
 from trimtab.runtime.options import Options
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.settings import RuntimeSettings
-from trimtab.runtime.spans import export
 from trimtab.runtime.tracing import NO_TRACING
 from trimtab.runtime.views import Views
+
+if TYPE_CHECKING:
+    from trimtab.runtime.spans import SpanExport
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +55,7 @@ async def serve(service: Service, settings: RuntimeSettings, *, options: Options
     """Run a service until SIGTERM or SIGINT. Raises what made it fail."""
     stop = asyncio.Event()
     metrics = Metrics()
-    spans = export(service.name, settings.replica, settings.otlp.endpoint, settings.zipkin.endpoint)
+    spans = _spans(service.name, settings)
     tracing = NO_TRACING if spans is None else spans.tracing()
     around = Surroundings(wall_ms, options or Options(), metrics.record, tracing)
     async with AsyncExitStack() as stack:
@@ -69,6 +71,15 @@ async def serve(service: Service, settings: RuntimeSettings, *, options: Options
         await _Process(service, settings, bus, around, metrics).run(stop)
 
 
+def _spans(name: str, settings: RuntimeSettings) -> "SpanExport | None":
+    """Where spans go, if they go anywhere; else OpenTelemetry is not even imported."""
+    if settings.otlp.endpoint is None and settings.zipkin.endpoint is None:
+        return None
+    from trimtab.runtime.spans import export
+
+    return export(name, settings.replica, settings.otlp.endpoint, settings.zipkin.endpoint)
+
+
 class _Process:
     def __init__(
         self, service: Service, settings: RuntimeSettings, bus: KafkaBus, around: Surroundings, metrics: Metrics
@@ -77,7 +88,7 @@ class _Process:
         self._views = Views(bus, metrics.record)
         self._loops = Loops(service, bus, self._views, around)
         self._status = Status(service, self._loops, self._views)
-        self._server = server(create_app(service, self._status, metrics))
+        self._server = server(create_app(service, self._status, metrics, settings.http.max_body_bytes))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set or something that must run has ended."""

@@ -14,15 +14,15 @@ from trimtab.contracts import envelope, topics
 from trimtab.contracts.envelope import Headers
 from trimtab.ingest.core.accept import Arrived, accept
 from trimtab.ingest.errors import TooMuchError, UnknownEventError, UnknownLoopError, UnreadableBodyError
+from trimtab.loops.incoming.candidates import LARGEST_EVENT
 from trimtab.loops.incoming.contract import Contract
-from trimtab.loops.incoming.verdicts import Refusal, Rejected, Rule
+from trimtab.loops.incoming.unreadable import why
+from trimtab.loops.incoming.verdicts import Rejected, Rule
 from trimtab.loops.names import nearest
 from trimtab.runtime.records import Out
 
 MOST_EVENTS = 10_000
 """In one request."""
-LARGEST_EVENT = 1_000_000
-"""Bytes; a broker's default takes a little more with headers and key."""
 _AVRO = (b"\xc3\x01", b"\x00")
 
 
@@ -59,7 +59,7 @@ class Request:
     event: str
     body: bytes
     lines: bool
-    trace: str | None
+    trace: bytes | None
 
 
 class Door:
@@ -111,8 +111,8 @@ def events_in(request: Request) -> list[bytes]:
 def _elements(body: bytes) -> list[bytes]:
     try:
         found = msgspec.json.decode(body, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UnreadableBodyError(f"got an array that is not JSON: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableBodyError(f"got an array that is no JSON: {why(body)}") from error
     return [bytes(one) for one in found]
 
 
@@ -121,21 +121,13 @@ def judged(
 ) -> tuple[list[Verdict], list[Out]]:
     """The verdict on each event, and the records to write: all but those that no record can hold."""
     found = accept(contract, Arrived(values, [now_ms] * len(values), now_ms), None)
-    refused = {one.index: one for one in found.rejected} | _too_large(values)
+    refused = {one.index: one for one in found.rejected}
     ids: dict[int, bytes | None] = {one.index: one.id for one in found.rejected}
     ids |= {one.index: one.id for one in found.accepted}
     verdicts = [_verdict(ids[index], refused.get(index)) for index in range(len(values))]
     topic = topics.source(contract.loop, contract.event)
     outs = [Out(topic, ids[index], value, headers) for index, value in enumerate(values) if len(value) <= LARGEST_EVENT]
     return verdicts, outs
-
-
-def _too_large(values: Sequence[bytes]) -> dict[int, Rejected]:
-    return {
-        index: Rejected(index, Refusal("too_large", f"expected at most {LARGEST_EVENT} bytes, got {len(value)}"))
-        for index, value in enumerate(values)
-        if len(value) > LARGEST_EVENT
-    }
 
 
 def _verdict(id_: bytes | None, refused: Rejected | None) -> Verdict:
@@ -145,5 +137,5 @@ def _verdict(id_: bytes | None, refused: Rejected | None) -> Verdict:
     return Verdict("rejected", known, refused.refusal.rule, refused.refusal.reason)
 
 
-def _headers(trace: str | None) -> Headers:
-    return () if trace is None else ((envelope.TRACEPARENT, trace.encode("ascii", "replace")),)
+def _headers(trace: bytes | None) -> Headers:
+    return () if trace is None else ((envelope.TRACEPARENT, trace),)

@@ -71,7 +71,7 @@ def accepted_records(
 
 
 def _trace(event: Accepted, headers: Headers, limit: int) -> Headers:
-    if headers and (given := envelope.get(headers, envelope.TRACEPARENT)) is not None:
+    if headers and (given := envelope.foreign_traceparent(headers)) is not None:
         return ((envelope.TRACEPARENT, given),)
     if int.from_bytes(event.digest[:2], "big") < limit:
         return ((envelope.TRACEPARENT, first_trace(event.digest.hex()).encode()),)
@@ -104,7 +104,7 @@ class Quarantine:
             event_time_ms=rejected.time_ms,
         )
         own = rejected.time_ms if rejected.refusal.rule != "time_ahead" else None
-        trace = None if source.trace is None else source.trace.decode("ascii", "replace")
+        trace = None if source.trace is None else source.trace.decode()
         at_ms = clock_ms if own is None else own
         headers = envelope.headers(source.place, "rejected", self.origin.source, at_ms, trace)
         return Out(self.topic, rejected.id or source.place.encode(), data.encode(value), headers)

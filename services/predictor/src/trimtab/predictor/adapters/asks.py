@@ -1,25 +1,26 @@
-"""Asks over HTTP, read by the same contract as events that come through ingest."""
+"""Asks over HTTP, held to the same contract and rule as events that come through ingest."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from trimtab.contracts import times
 from trimtab.contracts.codec import AvroCodec
-from trimtab.loops.incoming.columns import event_times, physical
+from trimtab.loops.incoming.candidates import beyond_clock, candidates
 from trimtab.loops.incoming.contract import compile_contract
 from trimtab.loops.incoming.ports import no_registry
-from trimtab.loops.incoming.reading import read
 from trimtab.loops.keys import value_text
 from trimtab.loops.model import Loop
 from trimtab.predictor.errors import InvalidAskError
 
-Parse = Callable[[Mapping[str, Any]], tuple[str, int, Mapping[str, Any]]]
+Parsed = tuple[str, int, Mapping[str, Any]]
+"""Key, event time in ms, physical values."""
+Parse = Callable[[Sequence[Mapping[str, Any]]], list[Parsed]]
 
 
 def parser(loop: Loop, now_ms: Callable[[], int]) -> Parse:
-    """From a JSON object to (key, event time in ms, physical values). An ask without a time is asked now.
+    """From JSON objects to asks. One without a time is asked now.
 
     What it returns raises InvalidAskError, which names each field that is wrong, what is expected and what was given.
     """
@@ -27,19 +28,19 @@ def parser(loop: Loop, now_ms: Callable[[], int]) -> Parse:
     contract = compile_contract(loop, event, no_registry)
     decode = AvroCodec(event.schema).decode
 
-    def parse(item: Mapping[str, Any]) -> tuple[str, int, Mapping[str, Any]]:
-        timed = item if event.time in item else {**item, event.time: times.text(now_ms())}
-        found = read(contract, [msgspec.json.encode(timed)])
-        if found.refused:
-            raise InvalidAskError(found.refused[0].refusal.reason)
-        columns = physical(contract.fields, found.rows)
-        at_ms, untimed = event_times(contract, columns[contract.time])
-        if untimed:
-            raise InvalidAskError(untimed[0].reason)
-        ask = decode(contract.encoder.encode(columns)[0])
-        key = ask[loop.predict.key]
-        if key is None:
-            raise InvalidAskError(f"{loop.predict.key}: it names the prediction and may not be null")
-        return value_text(key), at_ms[0], ask
+    def parse(items: Sequence[Mapping[str, Any]]) -> list[Parsed]:
+        now = now_ms()
+        asked_now = {event.time: times.text(now)}
+        messages = [msgspec.json.encode(item if event.time in item else {**item, **asked_now}) for item in items]
+        kept, rejected = candidates(contract, messages)
+        wrong = {one.index: one.refusal.reason for one in rejected}
+        for index, at_ms in zip(kept.indexes, kept.times_ms, strict=True):
+            if (reason := beyond_clock(contract, at_ms, now)) is not None:
+                wrong[index] = reason
+        if wrong:
+            first = min(wrong)
+            raise InvalidAskError(wrong[first] if len(items) == 1 else f"ask [{first}]: {wrong[first]}")
+        asks = [decode(body) for body in contract.encoder.encode(kept.columns)]
+        return [(value_text(ask[loop.predict.key]), at, ask) for ask, at in zip(asks, kept.times_ms, strict=True)]
 
     return parse

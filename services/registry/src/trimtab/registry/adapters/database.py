@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import as_file, files
+from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, func, inspect, select, text
 from sqlalchemy.orm import Session
 
 from trimtab.contracts import control, topics
@@ -44,10 +43,33 @@ def migrate(engine: Engine) -> None:
         scripts = stack.enter_context(as_file(files("trimtab.registry") / "migrations"))
         connection = stack.enter_context(engine.begin())
         _take_turns(connection)
-        config = Config()
-        config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        if revision(connection) != newest_revision(scripts):
+            _upgrade(connection, scripts)
+
+
+def newest_revision(scripts: Path) -> str:
+    """The last of the migrations, which count up."""
+    return max(script.name.partition("_")[0] for script in (scripts / "versions").glob("*_*.py"))
+
+
+def revision(connection: Connection) -> str | None:
+    """The migration that a database's tables are at; None for one without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _upgrade(connection: Connection, scripts: Path) -> None:
+    from alembic import (
+        command,
+    )  # only here: it takes longer to import than all of the registry, for nothing at most starts
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(scripts).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 @dataclass(frozen=True, slots=True)

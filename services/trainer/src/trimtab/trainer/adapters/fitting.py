@@ -58,9 +58,13 @@ class Fitting:
             sys.executable, "-m", self._child, stdin=PIPE, stdout=PIPE, env=self._environment, limit=LARGEST_ANSWER
         )
         self._process = process
-        _write(process, self._place)
-        if await _read(process) != b"ready\n":
-            raise ChildEndedError(await process.wait(), "it did not become ready; its log says why")
+        try:
+            _write(process, self._place)
+            if await _read(process) != b"ready\n":
+                raise ChildEndedError(await process.wait(), "it did not become ready; its log says why")
+        except BaseException:
+            await self._kill()
+            raise
         return process
 
     async def _ask(self, process: Process, order: Order) -> Mapping[str, Any]:

@@ -1,31 +1,14 @@
-"""The world outside: the log from the edge, and a schema registry."""
+"""A schema registry with Confluent's API."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
-from aiokafka.errors import KafkaError
 
-from trimtab.ingest.errors import LogAwayError, SchemaRegistryError
-from trimtab.runtime.edge import Edge
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
-from trimtab.runtime.records import Out
+from trimtab.ingest.errors import SchemaRegistryError
 
-
-@dataclass(frozen=True, slots=True)
-class EdgeLog:
-    """Writes with the edge's producer."""
-
-    edge: Edge
-
-    async def write(self, outs: Sequence[Out]) -> None:
-        """Return once the log has the records. Raises LogAwayError."""
-        try:
-            await self.edge.send(outs)
-        except (EdgeBusyError, EdgeSilentError, KafkaError) as error:
-            raise LogAwayError(str(error)) from error
+TIMEOUT_S = 2.0
 
 
 class ConfluentRegistry:

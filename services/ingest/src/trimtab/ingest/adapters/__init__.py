@@ -1,0 +1,1 @@
+"""The world outside: the log from the edge, and a schema registry."""
