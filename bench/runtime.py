@@ -11,16 +11,16 @@ import argparse
 import asyncio
 import itertools
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import aiokafka.producer.sender as sender
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from forward import forward
+from meter import percentiles
 from rich.console import Console
 from trimtab.cli.broker import running_broker, user_jars
 from trimtab.cli.settings import ClusterSettings
@@ -89,52 +89,6 @@ async def run_stage(lab: KafkaLab, source: str, target: str, records: int, batch
         return (records - begun) / (time.perf_counter() - started_s)
 
 
-async def run_plain(lab: KafkaLab, source: str, target: str, records: int, batch_size: int) -> float:
-    """Records per second through a plain loop."""
-    await lab.create({target: PARTITIONS})
-    consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=lab.connection.bootstrap_servers,
-        group_id=f"{target}.plain",
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-        check_crcs=False,
-    )
-    await consumer.start()
-    parts = [TopicPartition(source, number) for number in range(PARTITIONS)]
-    consumer.assign(parts)
-    done, started_s = 0, 0.0
-
-    async def forward(part: TopicPartition) -> None:
-        nonlocal done, started_s
-        producer: Any = AIOKafkaProducer(
-            bootstrap_servers=lab.connection.bootstrap_servers,
-            transactional_id=f"{target}-{part.partition}",
-            linger_ms=0,
-            max_batch_size=900_000,
-        )
-        await producer.start()
-        while done < records:
-            found = (await consumer.getmany(part, timeout_ms=200, max_records=batch_size)).get(part)
-            if not found:
-                continue
-            started_s = started_s or time.perf_counter()
-            async with producer.transaction():
-                batch = producer.create_batch()
-                for record in found:
-                    batch.append(key=record.key, value=record.value, headers=list(record.headers), timestamp=None)
-                batch.close()
-                await (await producer.send_batch(batch, target, partition=part.partition))
-                await producer.send_offsets_to_transaction({part: found[-1].offset + 1}, f"{target}.plain")
-            done += len(found)
-        await producer.stop()
-
-    await asyncio.gather(*(forward(part) for part in parts))
-    rate = records / (time.perf_counter() - started_s)
-    await consumer.stop()
-    return rate
-
-
 async def hop_latency(lab: KafkaLab, hops: int, per_second: int, seconds: int) -> list[float]:
     """Ms from a record's acknowledgement to its being readable behind so many stages."""
     names = [f"hop{hops}-{per_second}-{number}" for number in range(hops + 1)]
@@ -171,12 +125,6 @@ async def hop_latency(lab: KafkaLab, hops: int, per_second: int, seconds: int) -
     return took
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """p50 and p99."""
-    cut = statistics.quantiles(values, n=100)
-    return {"p50": round(cut[49], 1), "p99": round(cut[98], 1)}
-
-
 async def measure(bootstrap: str, records: int, hops: int) -> dict[str, Any]:
     """All figures."""
     sender.BACKOFF_OVERRIDE = BETWEEN_S
@@ -185,7 +133,11 @@ async def measure(bootstrap: str, records: int, hops: int) -> dict[str, Any]:
         await lab.create({"source": PARTITIONS})
         await fill(lab, "source", records)
         for batch_size in (1_000, 5_000):
-            plain = await run_plain(lab, "source", f"plain{batch_size}", records, batch_size)
+            target = f"plain{batch_size}"
+            await lab.create({target: PARTITIONS})
+            plain = await forward(
+                bootstrap, "source", target, records=records, partitions=PARTITIONS, batch_size=batch_size
+            )
             stage = await run_stage(lab, "source", f"stage{batch_size}", records, batch_size)
             ratio = round(stage / plain, 3)
             result[f"batches_of_{batch_size}"] = {
