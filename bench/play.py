@@ -41,10 +41,10 @@ async def playing(where: Addresses, score: Score, on_played: OnPlayed) -> AsyncI
     try:
         async with (
             httpx.AsyncClient(timeout=5.0, trust_env=False) as client,
-            follower(where.kafka, watched_topics()) as control,
+            follower(where.kafka, watched_topics(), key=score.loop.name.encode()) as control,
         ):
             loop = score.loop
-            services = Services(client, where.services, loop=loop.name, partitions=loop.partitions)
+            services = Services(client, where.services, loop=loop)
             yield Player(score, Feed(producer, loop), services, control, on_played)
     finally:
         await producer.stop()
