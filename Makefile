@@ -45,6 +45,9 @@ check: lint type imports generated ## lint, types, imports, generated code is cu
 test: .venv/.ready ## all tests, with a real broker
 	$(RUN) pytest
 
+test-e2e: .venv/.ready ## whole clusters: up and down, a person's own data, live against backtest
+	$(RUN) pytest tests/e2e
+
 test-dashboards: .venv/.ready ## the dashboards' queries against a real Prometheus (needs its program: apt-get install prometheus)
 	$(RUN) pytest tests/observability
 
