@@ -6,7 +6,7 @@ RUN := $(UV) run --frozen --no-sync
 PY := $(shell find libs services cli tests bench examples -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen pins fmt lint type imports generated check test test-dashboards demo backtest bench bench-drift up down clean
+.PHONY: help setup gen pins fmt lint type imports generated check test test-e2e test-dashboards demo backtest bench bench-drift up down clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
