@@ -114,7 +114,7 @@ def _learning(outline: Outline) -> Iterator[str]:
     yield "[train]"
     yield 'window = "all"                        # or the newest part, such as "180d"; the backtest compares'
     yield f"first_after = {{ rows = {rows}{also} }}"
-    yield f'fit_time = "{duration_text(at_most(span / 365))}"'
+    yield f'fit_time = "{duration_text(at_most(min(DAY_MS, span / 60)))}"    # a replay runs so far ahead'
     yield ""
     yield "[gate]                                # a challenger is compared on the newest labelled rows"
     yield f'holdout = "{duration_text(holdout)}"'
