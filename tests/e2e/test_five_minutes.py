@@ -105,6 +105,6 @@ def test_from_a_csv_to_predictions_of_live_events(cluster: Cluster, tmp_path: Pa
     assert {one["version"] for one in found.values()} == {answer["version"]}
     assert found["at-once"]["score"] == pytest.approx(answer["score"])
     for one in found.values():
-        assert one["features"]["labelled_by_zone_n_7d"] > 100
+        assert one["features"]["labelled_by_zone_n_3d"] > 100
         assert one["score"] == pytest.approx(22, abs=5), "2.2 minutes a kilometre"
     assert [one["origin"] for one in found.values()].count("http") == 1
