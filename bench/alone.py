@@ -10,6 +10,15 @@ from play import Told
 from trimtab.cli.cluster.status import StatusReader, TaskStatus
 
 LOOK_S = 0.1
+STALLED_S = 120.0
+
+
+class StalledError(Exception):
+    """A service takes nothing any more, but is not done either."""
+
+    def __init__(self, tasks: Sequence[TaskStatus]) -> None:
+        left = ", ".join(f"{task.group}-{task.partition} {task.lag}" for task in tasks if task.lag or not task.idle)
+        super().__init__(f"nothing was taken for {STALLED_S:.0f} s; what is left: {left or 'no task runs'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,10 @@ def alone(broker: Broker, name: str, loop: str, events: int, told: Told) -> Thro
 
 
 def _worked_off(tasks: Callable[[], Sequence[TaskStatus]], told: Told) -> list[Seen]:
-    """What was seen from the moment before the first record until the last; returns when nothing waits any more."""
+    """What was seen from the moment before the first record until the last; returns when nothing waits any more.
+
+    Raises StalledError.
+    """
     seen: list[Seen] = []
     while True:
         now = tasks()
@@ -69,6 +81,8 @@ def _worked_off(tasks: Callable[[], Sequence[TaskStatus]], told: Told) -> list[S
             seen.append(Seen(time.monotonic(), records))
         if len(seen) > 1 and all(task.idle and not task.lag for task in now):
             return seen
+        if time.monotonic() > seen[-1].at_s + STALLED_S:
+            raise StalledError(now)
         time.sleep(LOOK_S)
 
 

@@ -1,5 +1,6 @@
 """Recorded events into a running cluster, until everything that follows from them is done."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from trimtab.loops.files import Recorded
 from trimtab.loops.model import Loop
 
 Told = Callable[[str], None]
+PATIENCE_S = 1_800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,10 @@ async def playing(where: Addresses, score: Score, on_played: OnPlayed) -> AsyncI
 
 
 async def play(where: Addresses, loop: Loop, recorded: Recorded, span: Span, told: Told, lead_ms: int | None) -> Worked:
-    """Send what lies in the span. `lead_ms` None: as fast as it goes, whether the services follow or not."""
+    """Send what lies in the span. `lead_ms` None: as fast as it goes, whether the services follow or not.
+
+    Raises TimeoutError when it is not worked off within PATIENCE_S.
+    """
     rows = 0
 
     def show(played: Played) -> None:
@@ -61,8 +66,9 @@ async def play(where: Addresses, loop: Loop, recorded: Recorded, span: Span, tol
 
     async with playing(where, Score(loop, span, lead_ms), show) as player:
         began_s = time.perf_counter()
-        await player.play(recorded, _nowhere)
-        await player.drain()
+        async with asyncio.timeout(PATIENCE_S):
+            await player.play(recorded, _nowhere)
+            await player.drain()
         return Worked(rows, time.perf_counter() - began_s)
 
 
