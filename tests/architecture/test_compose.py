@@ -115,6 +115,11 @@ def test_health_checks_start_no_jvm() -> None:
         assert not re.search(r"kafka-|java|\.sh\b", check), name
 
 
+def test_all_that_runs_comes_back_after_a_crash_or_a_reboot_but_not_after_a_stop() -> None:
+    policies = {name: container.get("restart") for name, container in CONTAINERS.items() if name not in ONE_SHOT}
+    assert set(policies.values()) == {"unless-stopped"}, policies
+
+
 def test_a_slow_start_is_no_failure() -> None:
     """All start together, and on a machine whose cores are taken that lasts minutes."""
     dockerfile = (ROOT / "infra/docker/Dockerfile").read_text()

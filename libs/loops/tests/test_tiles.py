@@ -281,6 +281,18 @@ def test_a_store_follows_one_version_of_the_declaration() -> None:
         store.finish("other", ["a"], np.array([1]))
 
 
+def test_what_waits_is_taken_in_as_it_is_asked_for_or_becomes_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.loops.online.MOST_PENDING", 5)
+    store = OnlineStore([GROUP])
+    paid = [Payment(key, 640 * at, 1.0, "p") for at in range(4) for key in "abc"]
+    tiles = folded(GROUP, paid, range(1, 12), store)
+    gone = [(encode_key(place), None) for place in tiles if place[1] == "b"]
+    store.load(gone)
+    found = store.finish("g1", ["a", "b", "c"], np.array([3000] * 3))
+    assert found.values["n"][:, 1].tolist() == [4.0, 0.0, 4.0]
+    assert store.keys == 2
+
+
 def test_texts_that_no_row_has_any_more_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.loops.online._FEW_TEXTS", 8)
     store = OnlineStore([LATEST])

@@ -47,6 +47,8 @@ SETTINGS: Mapping[str, str] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    "num.io.threads": "3",
+    "num.network.threads": "2",
     "log.retention.ms": "-1",
     "log.index.size.max.bytes": str(1024 * 1024),
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),

@@ -91,7 +91,7 @@ def fingerprint(schema: Schema) -> bytes:
 
 
 class AvroCodec:
-    """One schema's single-object encoding.
+    """One schema's single-object encoding; `head` is what every record begins with.
 
     >>> codec = AvroCodec({"type": "record", "name": "Click", "fields": [{"name": "at_ms", "type": "long"}]})
     >>> codec.decode(codec.encode({"at_ms": 5}))
@@ -102,12 +102,12 @@ class AvroCodec:
         self.schema = schema
         self.fingerprint = fingerprint(schema)
         self._parsed = parsed(schema)
-        self._head = MARKER + self.fingerprint
+        self.head = MARKER + self.fingerprint
 
     def encode(self, value: Mapping[str, Any]) -> bytes:
         """Header and body. Raises UnencodableError, which names the field where it can be told."""
         out = BytesIO()
-        out.write(self._head)
+        out.write(self.head)
         try:
             schemaless_writer(out, self._parsed, value)
         except _UNFIT as error:
@@ -116,7 +116,7 @@ class AvroCodec:
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """The value. Raises NotSingleObjectError, UnknownFingerprintError, UndecodableError."""
-        if data[:HEADER_BYTES] != self._head:
+        if data[:HEADER_BYTES] != self.head:
             raise _wrong_head(data)
         return _read(data, HEADER_BYTES, self._parsed, None)
 

@@ -38,7 +38,7 @@ class TopicTemplate:
             "retention.ms": str(self.retention_ms),
         }
         plain |= {} if self.value == "users" else {"max.message.bytes": str(LARGEST_RECORD)}
-        compact = {"min.cleanable.dirty.ratio": "0.2", "segment.bytes": str(32 * 1024 * 1024)}
+        compact = {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(32 * 1024 * 1024)}
         return MappingProxyType(plain | compact if self.cleanup == "compact" else plain)
 
 

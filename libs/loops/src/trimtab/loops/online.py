@@ -7,6 +7,7 @@ window is. A value depends on the rows inside its window alone, never on what wa
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from trimtab.loops.tile_records import decode, decode_key
 from trimtab.loops.tiles import NO_TILE, Codes, Tile, TileKey, stack, union
 
 _FEW_TEXTS = 10_000
+MOST_PENDING = 50_000
+"""Records that wait to be taken in; beyond, a fifth is, which takes about a quarter of a second."""
 GRAINS_A_LEVEL = 2_048
 """A group whose longest window has more grains gets another level."""
 NOBODY = 0
@@ -48,12 +51,14 @@ class UnknownGroupError(LoopsError):
 class OnlineStore:
     """Tiles of a loop's groups by key. Mutable; it belongs to one event loop or one backtest.
 
-    `newest_ms`: the newest event time that was ever put; None at first.
+    Loaded records are taken in when somebody asks: of a tile that changed ten times meanwhile one state is decoded, and
+    where nobody asks, hardly any.
     """
 
     def __init__(self, groups: Iterable[TileGroup]) -> None:
         self._groups = {group.digest: _GroupStore(group) for group in groups}
-        self.newest_ms: int | None = None
+        self._pending: dict[bytes, bytes | None] = {}
+        self._newest_ms: int | None = None
 
     def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
         """Replace tiles; None drops one. Tiles of unknown groups are passed over: they belong to another version."""
@@ -63,35 +68,62 @@ class OnlineStore:
         for digest, tiles in by_group.items():
             if digest in self._groups:
                 newest_ms = self._groups[digest].put(tiles)
-                if newest_ms is not None and (self.newest_ms is None or newest_ms > self.newest_ms):
-                    self.newest_ms = newest_ms
+                if newest_ms is not None and (self._newest_ms is None or newest_ms > self._newest_ms):
+                    self._newest_ms = newest_ms
 
     def load(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
-        """Replace tiles by records of `<loop>.online` (key, value); no value drops one. Raises a CodecError."""
+        """Replace tiles by records of `<loop>.online` (key, value); no value drops one.
+
+        A record that cannot be read raises a CodecError here or at any later use, until another one replaces it.
+        """
+        pending = self._pending
+        for key, value in records:
+            pending.pop(key, None)  # what changed last stands last
+            pending[key] = value
+        if len(pending) > MOST_PENDING:
+            self._take_in(MOST_PENDING // 5)
+
+    def _take_in(self, most: int | None = None) -> None:
+        """Take in what waits, those records first that have waited for longest."""
+        if not self._pending:
+            return
+        taken = list(islice(self._pending.items(), most))
         digests = self._groups.keys()
-        places = ((decode_key(key), value) for key, value in records)
+        places = ((decode_key(key), value) for key, value in taken)
         known = [(place, value) for place, value in places if place[0] in digests]
         self.put([(place, None if value is None else decode(value)) for place, value in known])
+        for key, _ in taken:
+            del self._pending[key]
 
     def finish(self, digest: str, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
         if digest not in self._groups:
             raise UnknownGroupError(digest)
+        self._take_in()
         return self._groups[digest].finish(keys, at_ms)
+
+    @property
+    def newest_ms(self) -> int | None:
+        """The newest event time that was ever put; None at first."""
+        self._take_in()
+        return self._newest_ms
 
     @property
     def keys(self) -> int:
         """How many keys there are, over all groups."""
+        self._take_in()
         return sum(group.keys for group in self._groups.values())
 
     @property
     def rows(self) -> int:
         """How many grains are not empty, over all groups."""
+        self._take_in()
         return sum(group.rows for group in self._groups.values())
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed rows; names of keys and texts come on top (about 100 bytes each)."""
+        self._take_in()
         return sum(group.nbytes for group in self._groups.values())
 
 

@@ -1,6 +1,7 @@
 """Tiles and grouped events as records: Avro on `<loop>.online` and `<loop>.grouped`."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import count
 
 import numpy as np
@@ -9,9 +10,11 @@ import polars as pl
 from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.data import SCHEMAS
 from trimtab.loops.groups import GroupedEvents, TileGroup
+from trimtab.loops.incoming.encoding import varints
 from trimtab.loops.tiles import Tile, TileKey
 
 _PARTS = "\x1e"
+_NO_MORE = b"\x00"
 _TILE = AvroCodec(SCHEMAS["tile"])
 _GROUPED = AvroCodec(SCHEMAS["grouped"])
 
@@ -33,8 +36,39 @@ def decode_key(data: bytes) -> TileKey:
 
 
 def encode(tile: Tile) -> bytes:
-    """The Avro record of a tile."""
-    return _TILE.encode({name: getattr(tile, name) for name in Tile.__struct_fields__})
+    """The Avro record of a tile, field by field in the schema's order.
+
+    Written out because a tile is written with every event: a fifth of `AvroCodec.encode`'s time.
+    """
+    return b"".join(
+        (
+            _TILE.head,
+            _sized(tile.group.encode()),
+            _sized(tile.key.encode()),
+            _long(tile.tile_ms),
+            _long(tile.grain_ms),
+            _sized(tile.grains),
+            _sized(tile.rows),
+            _texts_of(tile) if tile.texts else _NO_MORE,
+            _sized(tile.set_sizes),
+            _sized(tile.set_members),
+        )
+    )
+
+
+@lru_cache(maxsize=8192)
+def _long(number: int) -> bytes:
+    """A zigzag varint (Avro 1.12, "Binary encoding")."""
+    return varints([number])[0]
+
+
+def _sized(data: bytes) -> bytes:
+    return _long(len(data)) + data
+
+
+def _texts_of(tile: Tile) -> bytes:
+    """An array in one block."""
+    return _long(len(tile.texts)) + b"".join([_sized(text.encode()) for text in tile.texts]) + _NO_MORE
 
 
 def decode(data: bytes) -> Tile:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.contracts.codec import MARKER, AvroCodec
+from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.errors import UnencodableError
 from trimtab.loops.incoming.fields import Field
 
@@ -30,7 +30,6 @@ class Encoder:
 
     def __init__(self, schema: Mapping[str, Any], fields: Sequence[Field]) -> None:
         self._codec = AvroCodec(schema)
-        self._head = MARKER + self._codec.fingerprint
         self._fields = fields
         self._names = [field.name for field in fields]
         self.flat = all(field.kind != "nested" for field in fields)
@@ -51,7 +50,7 @@ class Encoder:
             rows = zip(*columns, strict=True)
             return [self._codec.encode(dict(zip(self._names, row, strict=True))) for row in rows]
         pieces = [column_pieces(field, values) for field, values in zip(self._fields, columns, strict=True)]
-        return [b"".join(row) for row in zip(repeat(self._head), *pieces, strict=False)]
+        return [b"".join(row) for row in zip(repeat(self._codec.head), *pieces, strict=False)]
 
 
 def column_pieces(field: Field, values: Values) -> Pieces:

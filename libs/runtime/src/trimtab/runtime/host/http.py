@@ -3,11 +3,12 @@
 import contextlib
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trimtab.contracts import telemetry
 from trimtab.runtime.host.answers import Limits, explain
@@ -23,20 +24,8 @@ def create_app(service: Service, status: Status, metrics: Metrics, most_bytes: i
     """The application. `most_bytes`: of the body of a request."""
     app = FastAPI(title=f"trimtab {service.name}", docs_url="/docs", redoc_url=None)
     app.add_middleware(Limits, most_bytes=most_bytes)
+    app.add_middleware(Measured, metrics=metrics)
     explain(app, service.name)
-
-    @app.middleware("http")
-    async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        started_s = time.perf_counter()
-        response = await call_next(request)
-        route = request.scope.get("route")
-        attributes = {
-            "http.route": getattr(route, "path", "unknown"),
-            "http.response.status_code": str(response.status_code),
-        }
-        spent_s = time.perf_counter() - started_s
-        metrics.record([Measure(telemetry.HTTP_SERVER_REQUEST_DURATION, spent_s, attributes)])
-        return response
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -63,6 +52,34 @@ def create_app(service: Service, status: Status, metrics: Metrics, most_bytes: i
     if service.router is not None:
         app.include_router(service.router)
     return app
+
+
+class Measured:
+    """Times every request."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, with an eye on the status of its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s, status = time.perf_counter(), 500
+
+        async def seen(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        finally:
+            path = getattr(scope.get("route"), "path", "unknown")
+            attributes = {"http.route": path, "http.response.status_code": str(status)}
+            spent_s = time.perf_counter() - started_s
+            self._metrics.record([Measure(telemetry.HTTP_SERVER_REQUEST_DURATION, spent_s, attributes)])
 
 
 class Server(uvicorn.Server):

@@ -11,13 +11,17 @@ from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.consumer import FETCH, stop
 from trimtab.runtime.records import Read
 
+WAIT_MS = 5_000
+"""Nothing is ever paused here, so a fetch may wait as long as nothing comes."""
+
 
 class KafkaReader:
     """Reads committed records from given offsets on."""
 
     def __init__(self, connection: Connection, starts: Mapping[Part, int]) -> None:
         self._starts = {TopicPartition(*part): offset for part, offset in starts.items()}
-        self._consumer = AIOKafkaConsumer(**FETCH, **connection.arguments("trimtab-reader"))
+        patient = FETCH | {"fetch_max_wait_ms": WAIT_MS}
+        self._consumer = AIOKafkaConsumer(**patient, **connection.arguments("trimtab-reader"))
 
     async def start(self) -> None:
         """Connect and stand at the starts. No await between assigning and seeking: nothing may be fetched before."""
