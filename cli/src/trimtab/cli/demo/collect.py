@@ -1,7 +1,10 @@
 """What a loop has done, read from its topics by a plain consumer that sees committed records only."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -65,7 +68,17 @@ class Collected:
 
 
 async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Collected:
-    """Read everything that is committed now."""
+    """Read everything that is committed now; another process counts the events meanwhile."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside:
+        events = beside.submit(count, bootstrap, {name: topics.events(loop.name, name) for name in loop.events})
+        found = await predicted(bootstrap, loop, told)
+        accepted = await asyncio.wrap_future(events)
+        told(sum(one.records for one in accepted.values()))
+        return replace(found, accepted=accepted)
+
+
+async def predicted(bootstrap: str, loop: Loop, told: Told) -> Collected:
+    """All but the events."""
     known = names_of(loop)
     schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
     asked, also, settled = prediction_frame(loop, schema), shadow_frame(schema), list[pl.DataFrame]()
@@ -78,7 +91,7 @@ async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Co
         settled.append(outcome_frame(batch))
     rejected = [len(batch) async for batch in batches(bootstrap, topics.rejected(loop.name), told)]
     return Collected(
-        accepted={name: await accepted(bootstrap, topics.events(loop.name, name), told) for name in loop.events},
+        accepted={},
         keys=keys,
         predictions=pl.concat(predictions or [asked(())]),
         shadows=pl.concat(shadows or [also(())]),
@@ -88,13 +101,20 @@ async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Co
     )
 
 
-async def accepted(bootstrap: str, topic: str, told: Told) -> Accepted:
-    """How many events stand in a topic."""
-    count, ids = 0, set[bytes | None]()
-    async for batch in batches(bootstrap, topic, told):
-        count += len(batch)
-        ids.update(envelope.get(record.headers, envelope.ID) for record in batch)
-    return Accepted(count, len(ids))
+def count(bootstrap: str, events: Mapping[str, str]) -> dict[str, Accepted]:
+    """How many events stand in each topic, and how many ids they have."""
+
+    async def of(topic: str) -> Accepted:
+        records, ids = 0, set[bytes | None]()
+        async for batch in batches(bootstrap, topic, lambda _: None):
+            records += len(batch)
+            ids.update(envelope.get(record.headers, envelope.ID) for record in batch)
+        return Accepted(records, len(ids))
+
+    async def all_of_them() -> dict[str, Accepted]:
+        return {name: await of(topic) for name, topic in events.items()}
+
+    return asyncio.run(all_of_them())
 
 
 def shadow_frame(schema: Mapping[str, Any]) -> Frame:

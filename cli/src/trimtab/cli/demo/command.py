@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -32,6 +32,7 @@ from trimtab.loops import declaration
 from trimtab.loops.files import event_files
 from trimtab.loops.model import Loop
 
+COMMAND = (sys.executable, "-m", "trimtab.cli")
 DATA_DIR = "TRIMTAB_DATA_DIR"
 Run = Mapping[str, str]
 
@@ -73,11 +74,12 @@ def demo(
     data = prepared(folder, loop, place.parent / f"data-{loop.name}", console)
     shutil.rmtree(place, ignore_errors=True)
     console.rule(f"[bold]{loop.name}")
-    with cluster(keep), PeakMemory() as memory:
+    with cluster(keep) as leave, PeakMemory() as memory:
         step("apply", str(folder))
         step("replay", loop.name, "--data", str(data), *([] if until is None else ["--to", times.text(until)]))
         collected = read(loop, console)
-    report = compared(loop, collected, made.sent(loop, data, until), console)
+        leave()
+        report = compared(loop, collected, made.sent(loop, data, until), console)
     figures = summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb)
     (place / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
     (place / "report.html").write_text(page(report))
@@ -93,19 +95,26 @@ def prepared(folder: Path, loop: Loop, data: Path, console: Console) -> Path:
 
 
 @contextmanager
-def cluster(keep: bool) -> Iterator[None]:
-    """A cluster that is up while this is open."""
+def cluster(keep: bool) -> Iterator[Callable[[], None]]:
+    """A cluster that is up while this is open. Gives what lets it go down meanwhile, where it is needed no more."""
     step("up", "--detach")
+    going = list[subprocess.Popen[bytes]]()
+
+    def leave() -> None:
+        if not keep and not going:
+            going.append(subprocess.Popen([*COMMAND, "down"], stdout=subprocess.DEVNULL))
+
     try:
-        yield
+        yield leave
     finally:
-        if not keep:
-            step("down")
+        leave()
+        for down in going:
+            down.wait()
 
 
 def step(*command: str) -> None:
     """Run a `trimtab` command as a person would. Raises DemoError."""
-    done = subprocess.run([sys.executable, "-m", "trimtab.cli", *command], check=False)
+    done = subprocess.run([*COMMAND, *command], check=False)
     if done.returncode:
         raise DemoError(command, done.returncode)
 
