@@ -148,10 +148,11 @@ async def test_a_loop_that_cannot_be_served_is_refused_and_the_others_go_on() ->
         status = Status(service, loops, views)
         bus.append([declaration("a", 1, broken="yes"), declaration("b", 1), Out("b.in", b"k", b"one")])
         assert await out(bus, "b", 1) == [b"one v1"]
-        assert any("this declaration cannot be served" in reason for reason in status.unready())
+        await until(lambda: not status.unready())
+        assert any("this declaration cannot be served" in reason for reason in status.document()["reasons"])
         bus.append([declaration("a", 2), Out("a.in", b"k", b"mended")])
         assert await out(bus, "a", 1) == [b"mended v2"]
-        await until(lambda: not status.unready())
+        await until(lambda: not status.unready() and not status.refusals())
 
 
 async def test_a_declaration_by_hand_that_keeps_no_schema_changes_nothing() -> None:

@@ -48,11 +48,15 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came of a run. `scores`: [n] the champion's per ask. `events`: all control events in their order."""
+    """What came of a run. `scores`: [n] the champion's per ask. `events`: all control events in their order.
+
+    `fit_s`: the fits' seconds of CPU.
+    """
 
     scores: NDArray[np.float64]
     events: Sequence[Event]
     fits: int
+    fit_s: float
 
 
 @dataclass(slots=True)
@@ -68,6 +72,7 @@ class Control:
     models: dict[str, Known] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     fits: int = 0
+    fit_s: float = 0.0
 
     def hear(self, event: Event) -> list[Event]:
         """Take in an event and all that follows from it; gives them all, in order."""
@@ -103,6 +108,7 @@ class Control:
                 error=str(error),
             )
         self.fits += trained.fits
+        self.fit_s += trained.fit_s
         package = trained.package
         until_ms = int(trained.rows.at_ms[-1])
         self.models[package.digest] = Known(0, Scorer.load(package.format, package.blob), until_ms)
@@ -191,7 +197,7 @@ def run(recording: Recording, history_ms: int | None, told: Told = lambda _: Non
                     monitor.trained(one)
         told(end_ms)
         start_ms = end_ms
-    return Ran(scores, control.events, control.fits)
+    return Ran(scores, control.events, control.fits, control.fit_s)
 
 
 def declared(loop: Loop) -> LoopDeclared:

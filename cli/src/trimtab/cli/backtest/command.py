@@ -45,13 +45,16 @@ class NeverDueError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A policy with what came of it: its contender on the common rows, its fits, and the seconds that it took."""
+    """A policy with what came of it: its contender on the common rows, its fits, the seconds of CPU that all of it took
+    and those that the fits themselves took.
+    """
 
     policy: Policy
     contender: Contender
     marks: Sequence[Mark]
     fits: int
     took_s: float
+    fit_s: float
 
 
 def backtest(
@@ -90,6 +93,8 @@ def backtest(
             raise NeverDueError(loop, int((~np.isnan(read.history.labels)).sum()))
         tested = [test(read, one, first_ms, progress) for one in policies]
     told(loop, tested, console)
+    fit_s, all_s = sum(one.fit_s for one in tested), time.process_time()
+    console.print(f"{all_s:.0f} CPU s in all, {all_s / fit_s:.1f} times what the fits took")
     place.mkdir(parents=True, exist_ok=True)
     kept_files(loop, tested, place, read)
     console.print(f"the pictures: {place / 'backtest.html'}")
@@ -124,13 +129,15 @@ def test(read: Recording, policy: Policy, first_ms: int, progress: Progress) -> 
 
     if policy.kind == "loop":
         ran = closed.run(read, policy.history_ms, reached)
-        scores, fits, marks = ran.scores, ran.fits, closed_marks(ran)
+        scores, fits, fit_s, marks = ran.scores, ran.fits, ran.fit_s, closed_marks(ran)
         refits = closed.models_registered(ran.events)
     else:
         done = kept(read.history, first_ms, policy.every_ms, policy.history_ms, reached)
-        scores, fits, refits, marks = done.scores, len(done.fits), len(done.fits), schedule_marks(done)
+        scores, fits, fit_s, marks = done.scores, len(done.fits), done.fit_s, schedule_marks(done)
+        refits = fits
     progress.update(bar, completed=int(asks.at_ms[-1] - asks.at_ms[0]))
-    return Tested(policy, measured(read, policy, scores, first_ms, refits), marks, fits, time.process_time() - began_s)
+    took_s = time.process_time() - began_s
+    return Tested(policy, measured(read, policy, scores, first_ms, refits), marks, fits, took_s, fit_s)
 
 
 def measured(read: Recording, policy: Policy, scores: np.ndarray, first_ms: int, refits: int) -> Contender:
@@ -171,13 +178,27 @@ def told(loop: Loop, tested: Sequence[Tested], console: Console) -> None:
     table = Table(title=f"{loop.name}: the same rows for every policy")
     metrics = list(tested[0].contender.metrics)
     ranked = any(one.contender.within_day_auc is not None for one in tested)
-    for name in ("policy", *metrics, *(["AUC within a day"] if ranked else []), "models", "fits", "CPU s"):
+    for name in (
+        "policy",
+        *metrics,
+        *(["AUC within a day"] if ranked else []),
+        "models",
+        "fits",
+        "CPU s",
+        "of it fits",
+    ):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for one in tested:
         values = [f"{one.contender.metrics[name]:.4f}" if name in one.contender.metrics else "–" for name in metrics]
         within = one.contender.within_day_auc
         day = "–" if within is None else f"{within:.4f}"
-        rest = [*([day] if ranked else []), str(one.contender.refits), str(one.fits), f"{one.took_s:.0f}"]
+        rest = [
+            *([day] if ranked else []),
+            str(one.contender.refits),
+            str(one.fits),
+            f"{one.took_s:.0f}",
+            f"{one.fit_s:.0f}",
+        ]
         table.add_row(one.policy.name, *values, *rest)
     console.print(table)
 
@@ -199,6 +220,7 @@ def kept_files(loop: Loop, tested: Sequence[Tested], place: Path, read: Recordin
             "fits": one.fits,
             "rows": one.contender.rows,
             "cpu_s": round(one.took_s, 1),
+            "fit_cpu_s": round(one.fit_s, 1),
         }
         for one in tested
     ]

@@ -20,10 +20,11 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`scores`: [n] per ask, NaN before the first model. `fits`: (event time, rows) of each fit."""
+    """`scores`: [n] per ask, NaN before the first model. `fits`: (event time, rows) of each fit; `fit_s`: their CPU."""
 
     scores: NDArray[np.float64]
     fits: tuple[tuple[int, int], ...]
+    fit_s: float
 
 
 def due_times(history: History, first_ms: int, every_ms: int | None) -> Iterator[int]:
@@ -43,7 +44,7 @@ def kept(
     in production.
     """
     scores = np.full(len(history.asks), np.nan)
-    fits = []
+    fits, fit_s = [], 0.0
     spans = list(pairwise([*due_times(history, first_ms, every_ms), FOREVER_MS]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for (at_ms, _), served in zip(
@@ -51,8 +52,9 @@ def kept(
         ):
             scores[served.first : served.first + len(served.scores)] = served.scores
             fits.append((at_ms, served.learned))
+            fit_s += served.fit_s
             told(at_ms)
-    return Kept(scores, tuple(fits))
+    return Kept(scores, tuple(fits), fit_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +64,15 @@ class _Served:
     first: int
     scores: NDArray[np.float64]
     learned: int
+    fit_s: float
 
 
 def _served(history: History, history_ms: int | None, span: tuple[int, int]) -> _Served:
     """The model of a fit at the span's start, which serves until that of a fit at its end."""
     rows = history.matured(span[0], history_ms)
-    package = packaging.package(training.fit(history.loop.model, history.loop.task, rows, SEED), rows)
+    fitted = training.fit(history.loop.model, history.loop.task, rows, SEED)
+    package = packaging.package(fitted, rows)
     from_ms, until_ms = (at_ms + history.loop.train.fit_time_ms for at_ms in span)
     asks = history.asks.between(from_ms, until_ms)
     said = Scorer.load(package.format, package.blob).score(asks) if len(asks) else np.empty(0)
-    return _Served(int(np.searchsorted(history.asks.at_ms, from_ms)), said, len(rows))
+    return _Served(int(np.searchsorted(history.asks.at_ms, from_ms)), said, len(rows), fitted.cpu_s)

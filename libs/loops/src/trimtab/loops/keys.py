@@ -38,10 +38,10 @@ def key_texts(rows: Sequence[Mapping[str, object]], by: Sequence[str]) -> list[s
 
 
 def key_columns(columns: Sequence[Sequence[object]]) -> list[str | None]:
-    """`key_text` of the values of each row, given field by field.
+    """`key_text` of the values of each row, given field by field, parted by U+001F.
 
     >>> key_columns([["JFK", "EWR"], [1, None]])
-    ['JFK\x1f1', None]
+    ['JFK\\x1f1', None]
     """
     if len(columns) == 1:
         return [None if value is None else _plain(value_text(value)) for value in columns[0]]

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -35,10 +36,11 @@ _COARSE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A fitted pipeline with what it takes and gives."""
+    """A fitted pipeline with what it takes and gives, and the seconds of CPU that its fit took."""
 
     spec: ModelSpec
     pipeline: Pipeline
+    cpu_s: float
 
     def score(self, vectors: Vectors) -> Scores:
         """As `Scorer.score`, by scikit-learn itself."""
@@ -61,13 +63,14 @@ def fit(model: Model, task: Task, rows: Dataset, seed: int, weights: NDArray[np.
     numbers, categories = tensors(spec, rows)
     pipeline = pipelines.build(estimator, model.calibrate, numbers, categories)
     extra = {} if weights is None else {"estimator__sample_weight": weights}
+    began_s = time.thread_time()
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # convergence and the like: the gate judges the model, not its fit
         try:
             pipeline.fit(pipelines.frame(numbers, categories), target, **extra)
         except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError, np.linalg.LinAlgError) as error:
             raise EstimatorFailedError(model.estimator, f"{type(error).__name__}: {error}") from error
-    return Fitted(spec, pipeline)
+    return Fitted(spec, pipeline, time.thread_time() - began_s)
 
 
 def _check_kind(model: Model, task: Task, estimator: Any) -> None:

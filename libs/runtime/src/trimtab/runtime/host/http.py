@@ -34,7 +34,7 @@ def create_app(service: Service, status: Status, metrics: Metrics, most_bytes: i
 
     @app.get("/ready")
     async def ready() -> JSONResponse:
-        """200 once everything has been read and every task runs; 503 with the reasons before."""
+        """200 once all that can run does; 503 with the reasons before. /status also names what a person has to mend."""
         reasons = status.unready()
         return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 

@@ -47,25 +47,31 @@ class Status:
         return [(loop, worker.status()) for loop, worker in self._loops.workers()]
 
     def unready(self) -> list[str]:
-        """Why the service is not ready; empty when it is."""
+        """Why the service is not ready; empty when it is. A loop that a person has to mend holds up no other one."""
         reasons = ["stopping"] if self.stopping else []
         reasons += [f"view of {one.view.topic} is being read" for one in self._views.all() if not one.ready.is_set()]
         reasons += [
             f"projection {one.name} is being read" for one in self._service.projections if not one.ready.is_set()
         ]
-        for name, state in self._loops.states.items():
-            if state.state == "starting":
-                reasons.append(f"loop {name} version {state.version} is starting")
-            elif state.state == "refused":
-                reasons.append(f"loop {name} version {state.version} refused: {state.reason}")
+        reasons += [
+            f"loop {name} version {state.version} is starting"
+            for name, state in self._loops.states.items()
+            if state.state == "starting"
+        ]
         for _, stage in self.stages():
             reasons += [f"{stage.group} is joining its group"] if stage.state == "joining" else []
-            reasons += [
-                f"{stage.group}-{task.partition} {task.state}" + (f": {task.reason}" if task.reason else "")
-                for task in stage.tasks
-                if task.state != "running"
-            ]
+            reasons += [_said(stage.group, task) for task in stage.tasks if task.state not in ("running", "stopped")]
         return [*reasons, *self._service.ready()]
+
+    def refusals(self) -> list[str]:
+        """Loops and tasks that stand still until a person has mended them."""
+        loops = [
+            f"loop {name} version {state.version} refused: {state.reason}"
+            for name, state in self._loops.states.items()
+            if state.state == "refused"
+        ]
+        tasks = [(stage.group, task) for _, stage in self.stages() for task in stage.tasks]
+        return [*loops, *(_said(group, task) for group, task in tasks if task.state == "stopped")]
 
     def measures(self) -> list[Measure]:
         """The gauges of all stages."""
@@ -86,7 +92,7 @@ class Status:
         return {
             "service": self._service.name,
             "ready": not unready,
-            "reasons": unready,
+            "reasons": [*unready, *self.refusals()],
             "loops": {
                 name: {"version": state.version, "state": state.state, "reason": state.reason}
                 for name, state in self._loops.states.items()
@@ -135,3 +141,7 @@ def _view(reader: ViewReader) -> dict[str, Any]:
         "progress_ms": None if progress is None else progress[0],
         "idle": None if progress is None else progress[1],
     }
+
+
+def _said(group: str, task: TaskStatus) -> str:
+    return f"{group}-{task.partition} {task.state}" + (f": {task.reason}" if task.reason else "")

@@ -62,7 +62,7 @@ class Compared:
 class Trained:
     """What came of a job. `rows`: those of the packaged model. `metrics`: of the candidate, on the holdout.
 
-    `rule`: by which it was compared with the champion.
+    `rule`: by which it was compared with the champion. `fit_s`: the fits' seconds of CPU.
     """
 
     package: Package
@@ -73,6 +73,7 @@ class Trained:
     compared: Sequence[Compared]
     reference: Reference
     fits: int
+    fit_s: float
 
 
 def unheard(_: str) -> None:
@@ -112,7 +113,8 @@ def train(job: Job, rows: Dataset, begun: Begun = unheard) -> Trained:
         rule=rule_of(job),
         compared=compared,
         reference=reference.build(used, Scored(parts.held_out, scores, losses), metric, loop.drift.season_ms),
-        fits=1 if verdict == "failed" else 2,
+        fits=1 if served is candidate else 2,
+        fit_s=candidate.cpu_s if served is candidate else candidate.cpu_s + served.cpu_s,
     )
 
 
