@@ -62,7 +62,7 @@ def _paired(
     plan: Plan, blocks: Sequence[Rows], reign: Reign, name_of: Mapping[int, str], end_ms: int
 ) -> Sequence[PairedDifference]:
     seed = zlib.crc32(f"{plan.loop} {end_ms}".encode())
-    by_block = [performance.tallied(rows, name_of) for rows in blocks]
+    by_block = [performance.tallied(performance.beside(rows, name_of), name_of) for rows in blocks]
     return performance.paired(
         by_block, reign.version, check(plan.metric, plan.task), confidence=plan.confidence, seed=seed
     )

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,11 +52,22 @@ Tallies = Mapping[tuple[int, str], Tally]
 
 def tallied(rows: Rows, name_of: Mapping[int, str]) -> dict[tuple[int, str], Tally]:
     """Rows by version and signal."""
-    found = dict[tuple[int, str], Tally]()
+    found = dict[tuple[int, int], Tally]()
+    whenever = np.zeros(len(rows), np.int64)
+    rows = replace(rows, seen_ms=whenever, asked_ms=whenever).added()
     columns = (rows.version, rows.signal, rows.bin, rows.count, rows.units)
     for version, signal, bin_, count, units in zip(*(c.tolist() for c in columns), strict=True):
-        found.setdefault((version, name_of[signal]), Tally()).add(bin_, count, units)
-    return found
+        tally = found.get((version, signal))
+        if tally is None:
+            tally = found[version, signal] = Tally()
+        tally.add(bin_, count, units)
+    return {(version, name_of[signal]): tally for (version, signal), tally in found.items()}
+
+
+def beside(rows: Rows, name_of: Mapping[int, str]) -> Rows:
+    """Those rows that a paired difference is made of."""
+    numbers = [number for number, name in name_of.items() if name.startswith(_VERSUS)]
+    return rows.take(np.isin(rows.signal, numbers))
 
 
 def models(tallies: Tallies, champion: int, metric: Metric) -> Sequence[ModelPerformance]:
