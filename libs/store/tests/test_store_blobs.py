@@ -3,7 +3,10 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -118,6 +121,44 @@ def test_a_bucket_that_does_not_answer() -> None:
     blobs = BlobStore("s3://bucket/models", options, retries=0)
     with pytest.raises(StoreUnreachableError, match="credentials and the network"):
         blobs.get(NOTHING)
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """Keeps what is put under its path, over plain HTTP."""
+
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def do_PUT(self) -> None:
+        self.kept[self.path] = self.rfile.read(int(self.headers["content-length"]))
+        self.answer(b"")
+
+    def do_GET(self) -> None:
+        self.answer(self.kept[self.path])
+
+    def answer(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("etag", '"1"')
+        self.send_header("last-modified", "Fri, 27 Nov 2026 00:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        del format, args
+
+
+def test_a_bucket_that_the_usual_variables_describe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        blobs = BlobStore("s3://bucket/models", retries=0)
+        blobs.put(b"abc")
+        assert blobs.get(digest_of(b"abc")) == b"abc"
+        assert list(Bucket.kept) == [f"/bucket/models/{digest_of(b'abc')}"]
+        server.shutdown()
 
 
 def child(code: str, folder: Path) -> str:

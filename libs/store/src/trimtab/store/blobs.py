@@ -189,9 +189,10 @@ def _open(url: str, options: Mapping[str, str], retries: int) -> tuple[Path | No
 
 
 def _open_bucket(url: str, options: Mapping[str, str], retries: int) -> S3Store:
-    plain: ClientConfig = {"allow_http": True} if options.get("endpoint", "").startswith("http://") else {}
+    plain: ClientConfig | None = {"allow_http": True} if options.get("endpoint", "").startswith("http://") else None
     config = cast("S3Config", dict(options))  # the client checks the names
     try:
+        # options of any kind, even none of them, would take the place of AWS_ALLOW_HTTP and its like
         return S3Store.from_url(url, config=config, client_options=plain, retry_config={"max_retries": retries})
     except BaseError as error:
         raise BadStoreUrlError(url, str(error).split("\n\n", 1)[0]) from error
