@@ -96,10 +96,15 @@ def numbers(topic: str, values: Sequence[int], keys: int = 7) -> list[Out]:
     return [Out(topic, b"k%d" % (value % keys), b"%d" % value) for value in values]
 
 
+def ruling(topic: str, at_ms: int | None) -> list[Out]:
+    """A replay's marks: so far it is."""
+    mark = Mark("replay", at_ms)
+    return [Out(topic, marks.key_of("replay"), None, marks.headers_of(mark), number) for number in range(PARTITIONS)]
+
+
 def idle(topic: str) -> list[Out]:
     """A replay's last marks: nothing more comes."""
-    mark = Mark("replay", None)
-    return [Out(topic, marks.key_of("replay"), None, marks.headers_of(mark), number) for number in range(PARTITIONS)]
+    return ruling(topic, None)
 
 
 async def create(lab: Lab, *stages: Stage, **more: int) -> None:
@@ -166,6 +171,17 @@ async def test_progress_goes_down_the_stages_in_band_and_steps_never_see_marks(l
         assert times_ms == sorted(times_ms)
 
 
+async def test_who_is_idle_and_idle_again_has_said_how_far_it_came_in_between(lab: Lab) -> None:
+    first, second = counting(lab), Seeing(lab, "out", {lab.prefix + "t.count": PARTITIONS})
+    await create(lab, first, second.stage)
+    await lab.append([*numbers(lab.prefix + "in", range(100)), *idle(lab.prefix + "in")])
+    async with Running([first, second.stage], lab.bus) as running:
+        await running.until(lambda: len(second.seen) == 100)
+        await running.until(running.settled)
+        await lab.append([*ruling(lab.prefix + "in", 500), *idle(lab.prefix + "in")])
+        await running.until(lambda: second.progress_ms == 500)
+
+
 async def test_an_input_is_idle_a_second_after_its_end_and_holds_nobody_back(lab: Lab) -> None:
     first, second = counting(lab), Seeing(lab, "out", {lab.prefix + "t.count": PARTITIONS})
     await create(lab, first, second.stage)
@@ -178,12 +194,8 @@ async def test_an_input_is_idle_a_second_after_its_end_and_holds_nobody_back(lab
 async def test_a_replay_rules_the_clock_of_its_topic(lab: Lab) -> None:
     first, second = counting(lab), Seeing(lab, "out", {lab.prefix + "t.count": PARTITIONS})
     await create(lab, first, second.stage)
-    mark = Mark("replay", 50)
-    ruling = [
-        Out(lab.prefix + "in", marks.key_of("replay"), None, marks.headers_of(mark), number)
-        for number in range(PARTITIONS)
-    ]
-    await lab.append([*ruling, *numbers(lab.prefix + "in", range(40, 60)), *ruling])
+    at_50 = ruling(lab.prefix + "in", 50)
+    await lab.append([*at_50, *numbers(lab.prefix + "in", range(40, 60)), *at_50])
     async with Running([first, second.stage], lab.bus) as running:
         await running.until(lambda: len(second.seen) == 20 and second.progress_ms == 50)
         await asyncio.sleep(1.3)

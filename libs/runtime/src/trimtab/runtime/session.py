@@ -130,10 +130,7 @@ class Session:
         if self._intake.full(self._stage.max_batch):
             return now_s
         at_ms, _ = self._opened.progress.now()
-        waits = (
-            self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms or self._claim() != self._said
-        )
-        if waits:
+        if self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms or self._marks(self._claim()):
             return max(now_s, self._rest_until_s)
         unplaced = self._positions() != self._placed or self._offsets() != self._shown
         flush_s = max(self._committed_s, self._shown_s) + self._around.options.flush_s if unplaced else math.inf
@@ -180,20 +177,22 @@ class Session:
         draft = Draft(self._stage, self._partition)
         draft.add(traced.rewrite(result.out, result.milestones))
         changed = draft.flush(self._opened.tables)
-        claim, positions, offsets, now_s = self._claim(), self._positions(), self._offsets(), self._loop.time()
+        positions, offsets, now_s = self._positions(), self._offsets(), self._loop.time()
+        marks = self._marks(self._claim())
         flush_s = 0.0 if self.closing else self._around.options.flush_s
         due = now_s >= self._committed_s + flush_s and positions != self._placed
         show = now_s >= self._shown_s + flush_s and offsets != self._shown
-        if not (changed or result.out or claim != self._said or due or show):
+        if not (changed or result.out or marks or due or show):
             self._settle(result, traced)
             return
         started_s = time.perf_counter()
         draft.place(Position(positions, dict(self._opened.topic_ids), self._opened.progress.state()))
-        await self._opened.transactions.commit(draft.writes(self._marks(claim)), offsets if show else {})
+        await self._opened.transactions.commit(draft.writes(marks), offsets if show else {})
         ended_s = self._loop.time()
-        self._said, self._placed, self._committed_s = claim, positions, ended_s
-        if claim is not None and claim.ms is not None:
-            self._said_ms = claim.ms
+        self._placed, self._committed_s = positions, ended_s
+        for mark in marks:
+            self._said = mark
+            self._said_ms = self._said_ms if mark.ms is None else mark.ms
         if show:
             self._shown, self._shown_s = offsets, ended_s
         spent_s = time.perf_counter() - started_s
@@ -221,14 +220,13 @@ class Session:
         return None if at_ms == UNKNOWN_MS else Mark(self._name, max(at_ms, self._said_ms))
 
     def _marks(self, claim: Mark | None) -> list[Mark]:
-        """The marks to write: before `idle`, how far it came."""
-        if claim is None or claim == self._said:
+        """The marks to write: before `idle`, how far it came, also where it was idle in between and is so again."""
+        if claim is None:
             return []
         at_ms, _ = self._opened.progress.now()
         if claim.ms is None and at_ms > self._said_ms:
-            self._said_ms = at_ms
             return [Mark(self._name, at_ms), claim]
-        return [claim]
+        return [] if claim == self._said else [claim]
 
     def _positions(self) -> dict[str, int]:
         return {topic: box.position for topic, box in self._opened.inboxes.items()}
