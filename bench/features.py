@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from trimtab.contracts import envelope, topics
 from trimtab.contracts.codec import AvroCodec
+from trimtab.feature.adapters import LoopTimes
 from trimtab.feature.stages import aggregate_stage, route_stage
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
@@ -135,7 +136,7 @@ class Course:
         self._loop = loop
         self._assembler = Assembler(loop)
         self.store = OnlineStore(self._assembler.groups)
-        self._route, self._aggregate = route_stage(loop), aggregate_stage(loop)
+        self._route, self._aggregate = route_stage(loop), aggregate_stage(loop, LoopTimes())
         self._tiles = tables_of(self._aggregate)
         deployments = two_models(loop, self._assembler.names)
         self._score = score_stage(

@@ -1,4 +1,4 @@
-"""A predictor stopped for a day of events, and one asked over HTTP, make the vectors of an undisturbed one."""
+"""A predictor stopped for days of events, and one asked over HTTP, make the vectors of an undisturbed one."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from trimtab.contracts import envelope, topics
 from trimtab.contracts.codec import AvroCodec
-from trimtab.feature.adapters import TilesView
+from trimtab.feature.adapters import LoopTimes, TilesView
 from trimtab.feature.stages import stages as feature_stages
 from trimtab.loops.groups import tile_groups
 from trimtab.loops.model import Loop
@@ -146,39 +146,43 @@ def predictions(bus: MemoryBus) -> dict[str, dict[str, Any]]:
     return {one["key"]: one for one in found}
 
 
+def features() -> list[Stage]:
+    """The feature service's stages; nothing says how far the loop as a whole has come."""
+    return feature_stages(LOOP, LoopTimes())
+
+
 def new_bus() -> MemoryBus:
-    return MemoryBus(topics_of([*feature_stages(LOOP), predictor(LOOP)]))
+    return MemoryBus(topics_of([*features(), predictor(LOOP)]))
 
 
-@pytest.fixture
-async def undisturbed() -> dict[str, dict[str, Any]]:
+async def undisturbed(days: int) -> dict[str, dict[str, Any]]:
+    """The predictions of so many days, made as the days came."""
     bus = new_bus()
-    await run(bus, range(3), [*feature_stages(LOOP), predictor(LOOP)], partial(predicted, bus))
+    await run(bus, range(days), [*features(), predictor(LOOP)], partial(predicted, bus))
     return predictions(bus)
 
 
-async def test_a_predictor_stopped_for_a_day_computes_what_an_undisturbed_one_does(
-    undisturbed: dict[str, dict[str, Any]],
-) -> None:
+@pytest.mark.parametrize("days", [1, 9], ids=["a day", "longer than windows and catch_up"])
+async def test_a_predictor_stopped_for_days_computes_what_an_undisturbed_one_does(days: int) -> None:
     bus = new_bus()
-    await run(bus, [0], [*feature_stages(LOOP), predictor(LOOP)], partial(predicted, bus))
-    await run(bus, [1], feature_stages(LOOP), partial(aggregated, bus))
+    await run(bus, [0], [*features(), predictor(LOOP)], partial(predicted, bus))
+    await run(bus, range(1, 1 + days), features(), partial(aggregated, bus))
     assert predicted(bus, 0)
-    async with Running([*feature_stages(LOOP), predictor(LOOP)], bus) as running:
-        await running.until(lambda: predicted(bus, 1))
-    await run(bus, [2], [*feature_stages(LOOP), predictor(LOOP)], partial(predicted, bus))
-    found = predictions(bus)
-    assert found.keys() == undisturbed.keys()
-    assert len(found) == 360
+    async with Running([*features(), predictor(LOOP)], bus) as running:
+        await running.until(lambda: predicted(bus, days))
+    await run(bus, [1 + days], [*features(), predictor(LOOP)], partial(predicted, bus))
+    found, expected = predictions(bus), await undisturbed(2 + days)
+    assert found.keys() == expected.keys()
+    assert len(found) == 120 * (2 + days)
     for key, one in found.items():
-        assert one == undisturbed[key]
+        assert one == expected[key]
     assert sum(one["features"]["shop_n_1d_ago_1d"] or 0 for one in found.values()) > 1000
     assert sum(one["features"]["clicked_n_2h"] or 0 for one in found.values()) > 50
 
 
-async def test_over_http_an_ask_gets_the_vector_of_the_stream(undisturbed: dict[str, dict[str, Any]]) -> None:
-    bus = new_bus()
-    await run(bus, range(3), feature_stages(LOOP), partial(aggregated, bus))
+async def test_over_http_an_ask_gets_the_vector_of_the_stream() -> None:
+    bus, streamed = new_bus(), await undisturbed(3)
+    await run(bus, range(3), features(), partial(aggregated, bus))
     view = TilesView(LOOP, tile_groups(LOOP))
     for partition in range(LOOP.partitions):
         view.apply([one for one in data(bus, topics.online(LOOP.name)) if one.partition == partition])
@@ -203,7 +207,7 @@ async def test_over_http_an_ask_gets_the_vector_of_the_stream(undisturbed: dict[
     bodies = [AvroCodec(LOOP.asks.schema).decode(one.value or b"") for one in asked]
     answers = await door.predict([Request(*one) for one in parse(bodies)])
     for answer, out in zip(answers, logged, strict=True):
-        expected = undisturbed[answer["key"]]
+        expected = streamed[answer["key"]]
         same = ("features", "ages_ms", "score", "version", "model_digest", "at_ms", "features_digest")
         assert {name: answer[name] for name in same} == {name: expected[name] for name in same}
         assert (out.topic, out.key) == (topics.answered(LOOP.name), answer["key"].encode())

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from trimtab.contracts import envelope, telemetry, topics
+from trimtab.contracts import control, envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
-from trimtab.feature.adapters import TilesView
+from trimtab.feature.adapters import LoopTimes, TilesView
 from trimtab.feature.stages import MOST_BYTES, aggregate_stage, route_stage, stages
 from trimtab.loops.groups import tile_groups
 from trimtab.loops.model import Loop
@@ -63,6 +63,13 @@ def ended(loop: Loop) -> list[Out]:
     ]
 
 
+def reached(at_ms: int) -> LoopTimes:
+    """The loop as a whole has come so far."""
+    times, value = LoopTimes(), control.encode(control.TimeAdvanced(loop="offers", at_ms=at_ms))
+    times.apply([Record(topics.TIME_ADVANCED, 0, 0, b"offers", value, ())])
+    return times
+
+
 def route(loop: Loop, records: Sequence[Record]) -> Sequence[Out]:
     by_topic: dict[str, list[Record]] = {}
     for record in records:
@@ -80,8 +87,8 @@ def test_every_event_comes_to_the_partition_of_its_key(loop: Loop) -> None:
     store = OnlineStore(groups.values())
     for partition in (0, 1):
         mine = [record for record in as_read(outs, partitions=2) if record.partition == partition]
-        held = tables_of(aggregate_stage(loop))
-        run_step(aggregate_stage(loop), {topics.grouped("offers"): mine}, held)
+        held = tables_of(aggregate_stage(loop, LoopTimes()))
+        run_step(aggregate_stage(loop, LoopTimes()), {topics.grouped("offers"): mine}, held)
         places = [place for place, _ in held["tiles"].items()]
         assert all(partition_of(key.encode(), 2) == partition for _, key, _ in places)
         store.put(list(held["tiles"].items()))
@@ -106,7 +113,7 @@ def test_long_texts_in_a_long_batch_are_parted_into_records_of_bounded_size() ->
 def test_the_same_batch_twice_gives_the_same(loop: Loop) -> None:
     records = offered(loop)
     assert route(loop, records) == route(loop, records)
-    stage, grouped = aggregate_stage(loop), as_read(route(loop, records))
+    stage, grouped = aggregate_stage(loop, LoopTimes()), as_read(route(loop, records))
     before = tables_of(stage)
     run_step(stage, {topics.grouped("offers"): grouped[:2]}, before)
     results = []
@@ -120,7 +127,7 @@ def test_the_same_batch_twice_gives_the_same(loop: Loop) -> None:
 
 
 def test_tiles_that_no_ask_may_see_get_a_tombstone(loop: Loop) -> None:
-    stage = aggregate_stage(loop)
+    stage = aggregate_stage(loop, reached(NOON + 5 * HOUR))
     tables = tables_of(stage)
     grouped = as_read(route(loop, [shown(loop, 1, "top", 1.0, NOON), shown(loop, 2, "top", 2.0, NOON + 2 * HOUR)]))
     run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON + HOUR)
@@ -134,12 +141,29 @@ def test_tiles_that_no_ask_may_see_get_a_tombstone(loop: Loop) -> None:
     assert sum(one.value for one in result.measures if one.metric == telemetry.FEATURE_CONTRIBUTIONS) == 0
 
 
+@pytest.mark.parametrize(("times", "left"), [(None, 4), (HOUR, 4), (3 * HOUR + 20 * 60_000, 2)])
+def test_tiles_stay_until_the_loop_as_a_whole_has_passed_them(loop: Loop, times: int | None, left: int) -> None:
+    stage = aggregate_stage(loop, LoopTimes() if times is None else reached(NOON + times))
+    tables = tables_of(stage)
+    grouped = as_read(route(loop, [shown(loop, 1, "top", 1.0, NOON), shown(loop, 2, "top", 2.0, NOON + 2 * HOUR)]))
+    run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON + 2 * HOUR)
+    run_step(stage, {}, tables, progress_ms=NOON + 3 * HOUR + 20 * 60_000)
+    assert len(tables["tiles"]) == left
+
+
+def test_a_time_that_was_written_by_hand_against_the_schema_is_passed_over() -> None:
+    times = reached(NOON)
+    times.apply([Record(topics.TIME_ADVANCED, 0, at, b"offers", value, ()) for at, value in enumerate([b"{", None])])
+    assert (times.reached_ms("offers"), times.reached_ms("other")) == (NOON, None)
+
+
 def test_a_latest_value_that_a_newer_one_hides_is_dropped(loop: Loop) -> None:
     patient = offers(
         features={"latest": {"last": {"of": "offer", "by": ["place"], "values": ["price"], "max_age": "30d"}}},
         loop={"catch_up": "1h"},
     )
-    stage, tables = aggregate_stage(patient), tables_of(aggregate_stage(patient))
+    stage = aggregate_stage(patient, reached(NOON + 7 * HOUR))
+    tables = tables_of(stage)
     records = [shown(patient, number, "top", float(number), NOON + number * 2 * HOUR) for number in range(4)]
     grouped = as_read(route(patient, records))
     run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON + 7 * HOUR)
@@ -153,14 +177,14 @@ def test_a_latest_value_that_a_newer_one_hides_is_dropped(loop: Loop) -> None:
 
 
 def test_a_loop_without_groups_needs_no_stages() -> None:
-    assert stages(offers()) == []
+    assert stages(offers(), LoopTimes()) == []
 
 
 async def test_both_stages_on_a_bus_leave_tiles_that_a_view_can_serve(loop: Loop) -> None:
     click = {"click_id": "c", "offer_id": "7", "clicked_at": NOON}
     records = [*offered(loop), event(loop, "click", click, NOON)]
     written = [Out(record.topic, record.key, record.value, record.headers, 0) for record in records]
-    bus = await run_stages(stages(loop), [*written, *ended(loop)])
+    bus = await run_stages(stages(loop, LoopTimes()), [*written, *ended(loop)])
     online = data(bus, topics.online("offers"))
     view = TilesView(loop, tile_groups(loop))
     view.apply(online)

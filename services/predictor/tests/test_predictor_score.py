@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from trimtab.contracts import envelope, telemetry, topics
+from trimtab.contracts import envelope, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.groups import tile_groups
 from trimtab.loops.online import OnlineStore
@@ -97,13 +97,6 @@ def test_what_was_answered_over_http_is_logged_as_it_was_said() -> None:
     said = Record(answered, 0, 0, b"a", b"as it was", envelope.headers("a", "prediction", "http", 11 * HOUR))
     result = run_step(made, {answered: [said], ASKS: [ask("a", 11 * HOUR)]}, tables, progress_ms=12 * HOUR)
     assert [(out.topic, out.value) for out in result.out] == [(topics.predictions("offers"), b"as it was")]
-
-
-def test_asks_that_are_too_far_behind_the_online_values_are_counted() -> None:
-    newest_ms = 11 * HOUR + LOOP.catch_up_ms
-    made = stage(replace(scoring(FIRST), newest_ms=lambda: newest_ms), ())
-    result = run_step(made, {ASKS: [ask("a", 11 * HOUR - 1), ask("b", 11 * HOUR)]}, progress_ms=newest_ms)
-    assert [m.value for m in result.measures if m.metric == telemetry.PREDICTOR_ASKS_STALE] == [1]
 
 
 def test_keys_are_forgotten_after_the_dedupe_time() -> None:

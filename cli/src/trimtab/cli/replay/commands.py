@@ -26,7 +26,7 @@ from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import times
 from trimtab.contracts.control import LoopDeclared
 from trimtab.loops import declaration
-from trimtab.loops.declaration.quantities import duration_ms, duration_text
+from trimtab.loops.declaration.quantities import duration_ms
 from trimtab.loops.files import Recorded, data_folder, event_files, opened
 from trimtab.loops.model import Loop
 
@@ -48,16 +48,6 @@ class UnknownEventFileError(ClusterError):
 
     def __init__(self, path: str, events: list[str]) -> None:
         super().__init__(f"{path}: which event is it? Write EVENT={path}, where EVENT is one of {', '.join(events)}")
-
-
-class LongLeadError(ClusterError):
-    """`--lead` is longer than the features allow."""
-
-    def __init__(self, lead: str, loop: Loop) -> None:
-        super().__init__(
-            f"--lead {lead}: {loop.name} keeps what its predictor needs for {duration_text(loop.catch_up_ms)} "
-            "([loop] catch_up). Take a shorter lead, or declare a longer catch_up"
-        )
 
 
 class BadSpeedError(ClusterError):
@@ -182,10 +172,7 @@ def _lead(text: str | None, loop: Loop) -> int | None:
         return lead_of(loop)
     if text == "none":
         return None
-    lead_ms = duration_ms(text)
-    if lead_ms > loop.catch_up_ms:
-        raise LongLeadError(text, loop)
-    return lead_ms
+    return duration_ms(text)
 
 
 def _speed(text: str | None) -> float | None:

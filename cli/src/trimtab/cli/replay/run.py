@@ -71,12 +71,11 @@ OnPlayed = Callable[[Played], None]
 
 
 def lead_of(loop: Loop) -> int:
-    """How far a replay of this loop may run ahead: what a fit costs in event time, else a day; at most `catch_up`.
+    """How far a replay of this loop may run ahead: what a fit costs in event time, else a day.
 
-    With a lead of at most `fit_time` every event is scored by the deployment that it was scored by in a backtest. With
-    one of at most `catch_up` the predictor finds every tile that it needs: the feature service may be that far ahead.
+    With a lead of at most `fit_time` every event is scored by the deployment that it was scored by in a backtest.
     """
-    return min(loop.train.fit_time_ms or DAY_MS, loop.catch_up_ms)
+    return loop.train.fit_time_ms or DAY_MS
 
 
 class Player:

@@ -1,15 +1,18 @@
-"""What connects the feature service's HTTP with the tiles."""
+"""What connects the feature service with topics beside its inputs: tiles for HTTP, and how far loops have come."""
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Literal
 
-from trimtab.contracts import topics
-from trimtab.feature.stages import AGGREGATE, SERVICE
+import structlog
+
+from trimtab.contracts import control, topics
+from trimtab.contracts.errors import ContractError
 from trimtab.loops.groups import TileGroup
 from trimtab.loops.model import Loop
 from trimtab.loops.online import OnlineStore
 from trimtab.runtime.records import Read
+
+log = structlog.get_logger(__name__)
 
 
 class TilesView:
@@ -19,11 +22,34 @@ class TilesView:
 
     def __init__(self, loop: Loop, groups: Sequence[TileGroup]) -> None:
         self.topic = topics.online(loop.name)
-        self.writers: Mapping[str, int] = MappingProxyType(
-            {topics.group(SERVICE, AGGREGATE, loop.name): loop.partitions}
-        )
+        self.writers: Mapping[str, int] = {topics.group("feature", "aggregate", loop.name): loop.partitions}
         self.store = OnlineStore(groups)
 
     def apply(self, records: Sequence[Read]) -> None:
         """Replace tiles; a tombstone drops one."""
         self.store.load([(record.key or b"", record.value) for record in records])
+
+
+class LoopTimes:
+    """The event time that each loop has reached, its predictor included. Mutable: the view reader feeds it."""
+
+    clock: Literal["marks", "none"] = "none"
+    writers: Mapping[str, int] = {}
+
+    def __init__(self) -> None:
+        self.topic = topics.TIME_ADVANCED
+        self._reached: dict[str, int] = {}
+
+    def apply(self, records: Sequence[Read]) -> None:
+        """Take in what is new. What somebody wrote by hand against the schema is passed over."""
+        for record in records:
+            try:
+                event = control.decode_as(control.TimeAdvanced, record.value or b"")
+            except ContractError as error:
+                log.warning("time not read", loop=(record.key or b"").decode("utf-8", "replace"), reason=str(error))
+                continue
+            self._reached[event.loop] = max(event.at_ms, self._reached.get(event.loop, event.at_ms))
+
+    def reached_ms(self, loop: str) -> int | None:
+        """That of one loop; None: nothing has come through all of it yet."""
+        return self._reached.get(loop)

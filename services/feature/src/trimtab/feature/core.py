@@ -68,7 +68,7 @@ def in_time(group: TileGroup, events: GroupedEvents, progress_ms: int, catch_up_
 
 
 class Lifetimes:
-    """Which tiles there are, by the time at which nobody can ask for them any more. Mutable: an index over a table.
+    """Which tiles there are, by the loop's time at which nobody asks for them any more. Mutable: an index over a table.
 
     A tile goes when it is older than every window (and `catch_up`), a tile of a latest value already when a newer one
     hides it from every ask within `catch_up`. So how much is kept does not depend on how long the service has run.

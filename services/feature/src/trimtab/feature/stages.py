@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from trimtab.contracts import envelope, telemetry, times, topics
+from trimtab.feature.adapters import LoopTimes
 from trimtab.feature.core import Lifetimes, Source, in_time, parted, sources
 from trimtab.loops.groups import GroupedEvents, TileGroup, tile_groups, together
 from trimtab.loops.model import Loop
@@ -27,9 +28,9 @@ def tiles_table(loop: str) -> TableSpec[TileKey, Tile]:
     return TableSpec("tiles", encode_key, decode_key, encode, decode, topic=topics.online(loop))
 
 
-def stages(loop: Loop) -> list[Stage]:
+def stages(loop: Loop, times: LoopTimes) -> list[Stage]:
     """Both stages of a loop; none for a loop without groups and latest values."""
-    return [route_stage(loop), aggregate_stage(loop)] if sources(loop) else []
+    return [route_stage(loop), aggregate_stage(loop, times)] if sources(loop) else []
 
 
 def route_stage(loop: Loop) -> Stage:
@@ -46,7 +47,7 @@ def route_stage(loop: Loop) -> Stage:
     )
 
 
-def aggregate_stage(loop: Loop) -> Stage:
+def aggregate_stage(loop: Loop, times: LoopTimes) -> Stage:
     """Column batches → tiles on `<loop>.online`. Delivery: exactly once, so nothing is counted twice."""
     writers = {topics.group(SERVICE, ROUTE, loop.name): loop.partitions}
     return Stage(
@@ -56,7 +57,8 @@ def aggregate_stage(loop: Loop) -> Stage:
         inputs=[Input(topics.grouped(loop.name), writers=writers)],
         outputs=[Output(topics.online(loop.name), loop.partitions)],
         tables=[tiles_table(loop.name)],
-        step=AggregateStep(loop),
+        views=[times],
+        step=AggregateStep(loop, times),
     )
 
 
@@ -98,8 +100,8 @@ class RouteStep:
 class AggregateStep:
     """The step of `aggregate`. Keeps an index over each open task's table, made anew when the task has a new table."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(self, loop: Loop, times: LoopTimes) -> None:
+        self._loop, self._times = loop, times
         self._groups = by_digest(tile_groups(loop))
         self._indices: dict[int, tuple[Table[TileKey, Tile], Lifetimes]] = {}
 
@@ -115,8 +117,9 @@ class AggregateStep:
                     lifetimes.add(place)
                 tiles.put(place, tile)
             measures += self._measures(group, len(events), len(fresh))
-        if batch.progress_ms != UNKNOWN_MS:
-            for place in lifetimes.gone(batch.progress_ms):
+        reached_ms = self._times.reached_ms(self._loop.name)
+        if batch.progress_ms != UNKNOWN_MS and reached_ms is not None:
+            for place in lifetimes.gone(min(batch.progress_ms, reached_ms)):
                 tiles.remove(place)
         return Result(measures=[*measures, *self._alive()])
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.contracts.data import SCHEMAS
-from trimtab.feature.adapters import TilesView
+from trimtab.feature.adapters import LoopTimes, TilesView
 from trimtab.feature.api import Served, create_router
 from trimtab.feature.settings import Settings
 from trimtab.feature.stages import AGGREGATE, ROUTE, SERVICE, stages
@@ -29,6 +29,7 @@ def build(settings: Settings) -> Service:
 def wired(edge: Edge) -> Service:
     """The same on any edge that is open."""
     served: dict[str, Served] = {}
+    loop_times = LoopTimes()
 
     def work(declared: LoopDeclared) -> LoopWork | None:
         loop = declaration.from_declared(
@@ -49,7 +50,10 @@ def wired(edge: Edge) -> Service:
                 writer = topics.group(SERVICE, verb, loop.name)
                 await edge.send(published([SCHEMAS[schema]], by=writer, at_ms=wall_ms()))
 
-        return LoopWork(stages(loop), views=[view], prepare=publish, started=lambda: served.update({loop.name: one}))
+        def started() -> None:
+            served[loop.name] = one
+
+        return LoopWork(stages(loop, loop_times), views=[view], prepare=publish, started=started)
 
     def ended(loop: str) -> None:
         served.pop(loop, None)

@@ -37,14 +37,13 @@ NEWEST = "newest"
 class Predicting:
     """What the step needs of the process around it: how vectors are made, which models are deployed now.
 
-    `newest_ms`: of the replica of online values, 0 at first. `memory`: its bytes, for its metric.
+    `memory`: bytes of the replica of online values, for its metric.
     """
 
     loop: Loop
     assemble: Assemble
     deployments: Callable[[], Deployments]
     writer: Writer
-    newest_ms: Callable[[], int] = lambda: 0
     memory: Callable[[], int] = lambda: 0
 
 
@@ -74,7 +73,7 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
                 for row, ((record, at_ms), value) in enumerate(zip(fresh, made, strict=True))
             ]
         forget(asked, batch.progress_ms - loop.asks.dedupe_ms)
-        counts = [*measures(loop, scored, len(out), repeats), *stale(predicting, [at_ms for _, at_ms in fresh])]
+        counts = measures(loop, scored, len(out), repeats)
         return Result(
             out,
             measures=[*counts, *gauges(predicting, batch.progress_ms)],
@@ -182,13 +181,6 @@ def measures(loop: Loop, scored: Sequence[Scored], logged: int, repeats: int) ->
     if repeats:
         made.append(Measure(telemetry.PREDICTOR_ASKS_REPEATED, repeats, {"loop": loop.name}))
     return made
-
-
-def stale(predicting: Predicting, asked_ms: Sequence[int]) -> Sequence[Measure]:
-    """How many of these asks are so far behind the feature service that it may have dropped tiles which they need."""
-    dropped_ms = predicting.newest_ms() - predicting.loop.catch_up_ms
-    late = sum(at_ms < dropped_ms for at_ms in asked_ms)
-    return [Measure(telemetry.PREDICTOR_ASKS_STALE, late, {"loop": predicting.loop.name})] if late else []
 
 
 def gauges(predicting: Predicting, progress_ms: int) -> Sequence[Measure]:

@@ -73,12 +73,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
 
         streamed, asked = writer(loop, assembler.names, "stream"), writer(loop, assembler.names, "http")
         predicting = Predicting(
-            loop,
-            assemble,
-            lambda: deployments.deployments,
-            streamed,
-            newest_ms=lambda: online.newest_ms,
-            memory=lambda: online.store.nbytes,
+            loop, assemble, lambda: deployments.deployments, streamed, memory=lambda: online.store.nbytes
         )
         views: list[View] = [online, deployments] if loop.features.looked_up else [deployments]
         backing = Backing(

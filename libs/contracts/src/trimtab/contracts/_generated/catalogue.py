@@ -462,7 +462,7 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                                 retention_ms=-1,
                                 marks=False,
                                 writers=('monitor.detect',),
-                                readers=('retrain-controller.decide', 'registry.fold')),
+                                readers=('retrain-controller.decide', 'registry.fold', 'feature.aggregate')),
  'training_failed': TopicTemplate(name='training_failed',
                                   topic='training.failed',
                                   plane='control',

@@ -61,7 +61,7 @@ def read_loop(data: Mapping[str, Any], find: FindSchema, report: Report) -> Loop
         lateness_ms=loop.parsed("lateness", duration_ms, 0),
         max_ahead_ms=loop.parsed("max_ahead", duration_ms, 5 * MINUTE_MS),
         max_gap_ms=loop.positive("max_gap", duration_ms, 30 * DAY_MS),
-        catch_up_ms=loop.positive("catch_up", duration_ms, max(DAY_MS, train.fit_time_ms)),
+        catch_up_ms=loop.positive("catch_up", duration_ms, DAY_MS),
         clock=cast(Literal["event", "wall"], loop.choice("clock", ("event", "wall"), "event")),
         events=events,
         quality=_quality(tables["quality"], events),
