@@ -35,10 +35,9 @@ STEPS = (
 class NotServedError(Exception):
     """The drift did not lead to a new champion."""
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        super().__init__(
-            f"no new version serves {PATIENCE_S:.0f} s after the drift event; the control plane said: {said}"
-        )
+    def __init__(self, said: Mapping[str, tuple[int, Any]]) -> None:
+        told = "; ".join(f"{topic}: {str(event)[:200]}" for topic, (_, event) in said.items())
+        super().__init__(f"no new version serves {PATIENCE_S:.0f} s after the drift event; said was: {told}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ async def serving(running: Running, flights: Flights, first: int, told: Told) ->
             raise NotServedError(await _said(kafka, loop.name, began_ms)) from error
     said = await _said(kafka, loop.name, began_ms)
     steps_s = {topic: round((at_ms - began_ms) / 1000, 2) for topic, (at_ms, _) in said.items()}
-    return Served(round(ended_s - began_s, 2), steps_s, said[topics.MODEL_TRAINED][1].rows)
+    return Served(round(ended_s - began_s, 2), steps_s, said[topics.MODEL_TRAINED][1].dataset.rows)
 
 
 def _champion(running: Running, loop: str) -> int:

@@ -20,7 +20,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """How a stage is in this process. `state`: "joining" until the group has given out tasks."""
+    """How a stage is in this process. `state`: "joining" until the tasks that the group has given out are there."""
 
     group: str
     state: str
@@ -93,7 +93,8 @@ class Worker:
     def status(self) -> StageStatus:
         """How it is now."""
         tasks = tuple(task.status() for _, (task, _) in sorted(self._tasks.items()))
-        return StageStatus(self.stage.group, "joining" if self._units is None else "joined", tasks)
+        there = self._units is not None and self._units <= self._tasks.keys()
+        return StageStatus(self.stage.group, "joined" if there else "joining", tasks)
 
     def _joined(self) -> Consumer:
         if self._consumer is None:
