@@ -151,6 +151,16 @@ def test_tiles_stay_until_the_loop_as_a_whole_has_passed_them(loop: Loop, times:
     assert len(tables["tiles"]) == left
 
 
+def test_a_batch_of_many_days_loses_none_of_them(loop: Loop) -> None:
+    stage = aggregate_stage(loop, reached(NOON))
+    tables = tables_of(stage)
+    days = [shown(loop, day, "top", 1.0, NOON + day * 24 * HOUR) for day in range(4)]
+    grouped = as_read(route(loop, days))
+    result = run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON + 4 * 24 * HOUR)
+    assert sum(one.value for one in result.measures if one.metric == telemetry.FEATURE_LATE) == 0
+    assert len(tables["tiles"]) == 8
+
+
 def test_a_time_that_was_written_by_hand_against_the_schema_is_passed_over() -> None:
     times = reached(NOON)
     times.apply([Record(topics.TIME_ADVANCED, 0, at, b"offers", value, ()) for at, value in enumerate([b"{", None])])

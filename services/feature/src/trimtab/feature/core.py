@@ -57,9 +57,9 @@ def parted(group: TileGroup, events: ReadEvents, at_ms: Ints, partition: Partiti
     return found
 
 
-def in_time(group: TileGroup, events: GroupedEvents, progress_ms: int, catch_up_ms: int) -> GroupedEvents:
+def in_time(group: TileGroup, events: GroupedEvents, reached_ms: int, catch_up_ms: int) -> GroupedEvents:
     """The events that some ask may still see. Older ones would only bring back tiles that are gone."""
-    oldest_ms = progress_ms - group.keep_ms - catch_up_ms
+    oldest_ms = reached_ms - group.keep_ms - catch_up_ms
     rows = np.flatnonzero(events.at_ms >= oldest_ms)
     if len(rows) == len(events):
         return events

@@ -108,20 +108,25 @@ class AggregateStep:
     def __call__(self, partition: int, tables: Tables, batch: Batch) -> Result:
         tiles: Table[TileKey, Tile] = tables["tiles"]
         lifetimes = self._lifetimes(partition, tiles)
+        reached_ms = self._reached_ms(batch.progress_ms)
         measures: list[Measure] = []
         for digest, events in self._read(batch).items():
             group = self._groups[digest]
-            fresh = in_time(group, events, batch.progress_ms, self._loop.catch_up_ms)
+            fresh = in_time(group, events, reached_ms, self._loop.catch_up_ms)
             for place, tile in fold(group, fresh, tiles.get):
                 if place not in tiles:
                     lifetimes.add(place)
                 tiles.put(place, tile)
             measures += self._measures(group, len(events), len(fresh))
-        reached_ms = self._times.reached_ms(self._loop.name)
-        if batch.progress_ms != UNKNOWN_MS and reached_ms is not None:
-            for place in lifetimes.gone(min(batch.progress_ms, reached_ms)):
+        if reached_ms != UNKNOWN_MS:
+            for place in lifetimes.gone(reached_ms):
                 tiles.remove(place)
         return Result(measures=[*measures, *self._alive()])
+
+    def _reached_ms(self, progress_ms: int) -> int:
+        """The time behind which no ask comes any more, but for `catch_up`. One batch may hold days."""
+        reached_ms = self._times.reached_ms(self._loop.name)
+        return UNKNOWN_MS if reached_ms is None else min(progress_ms, reached_ms)
 
     def _lifetimes(self, partition: int, tiles: Table[TileKey, Tile]) -> Lifetimes:
         known = self._indices.get(partition)
