@@ -23,6 +23,8 @@ from trimtab.testing.clusters import Cluster
 CLICKS = Path(__file__).resolve().parents[2] / "examples" / "clicks"
 FIT_TIME = ('fit_time = "1h"', 'fit_time = "12h"')
 """So that a replay may run half a day ahead: minutes become seconds."""
+CATCH_UP = ("[loop]\n", '[loop]\ncatch_up = "30m"\n')
+"""Far less than that: tiles have to live as long as the loop needs them, not as long as it is declared."""
 
 
 @pytest.fixture
@@ -38,7 +40,8 @@ def clicks(tmp_path: Path) -> Path:
         (tmp_path / "clicks" / schema.name).write_text(schema.read_text())
     toml = (CLICKS / "loop.toml").read_text()
     assert FIT_TIME[0] in toml
-    (tmp_path / "clicks" / "loop.toml").write_text(toml.replace(*FIT_TIME))
+    assert CATCH_UP[0] in toml
+    (tmp_path / "clicks" / "loop.toml").write_text(toml.replace(*FIT_TIME).replace(*CATCH_UP))
     return tmp_path / "clicks"
 
 

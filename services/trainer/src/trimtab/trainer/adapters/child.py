@@ -17,7 +17,7 @@ from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.adapters.work import Workshop, fulfil, order_from
 from trimtab.trainer.errors import TrainingError
 
-NICENESS = 5
+NICENESS = 1
 
 
 async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
