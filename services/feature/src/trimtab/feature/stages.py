@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 from trimtab.contracts import envelope, telemetry, times, topics
-from trimtab.feature.adapters import LoopTimes
 from trimtab.feature.core import Lifetimes, Source, in_time, parted, sources
 from trimtab.loops.groups import GroupedEvents, TileGroup, tile_groups, together
 from trimtab.loops.model import Loop
@@ -15,7 +15,7 @@ from trimtab.loops.tile_records import decode, decode_grouped, decode_key, encod
 from trimtab.loops.tiles import Tile, TileKey, by_digest, fold
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Read
-from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Result, Stage, Tables
+from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Result, Stage, Tables, View
 from trimtab.runtime.table import Table, TableSpec
 
 SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
@@ -23,12 +23,19 @@ MOST_BYTES = 900_000
 """Of a record with many events."""
 
 
+class Times(View, Protocol):
+    """How far loops have come as a whole."""
+
+    def reached_ms(self, loop: str) -> int | None:
+        """The event time that a loop has reached; None: nothing has come through all of it yet."""
+
+
 def tiles_table(loop: str) -> TableSpec[TileKey, Tile]:
     """The tiles of a loop: the table whose changelog is `<loop>.online` itself."""
     return TableSpec("tiles", encode_key, decode_key, encode, decode, topic=topics.online(loop))
 
 
-def stages(loop: Loop, times: LoopTimes) -> list[Stage]:
+def stages(loop: Loop, times: Times) -> list[Stage]:
     """Both stages of a loop; none for a loop without groups and latest values."""
     return [route_stage(loop), aggregate_stage(loop, times)] if sources(loop) else []
 
@@ -47,7 +54,7 @@ def route_stage(loop: Loop) -> Stage:
     )
 
 
-def aggregate_stage(loop: Loop, times: LoopTimes) -> Stage:
+def aggregate_stage(loop: Loop, times: Times) -> Stage:
     """Column batches → tiles on `<loop>.online`. Delivery: exactly once, so nothing is counted twice."""
     writers = {topics.group(SERVICE, ROUTE, loop.name): loop.partitions}
     return Stage(
@@ -100,7 +107,7 @@ class RouteStep:
 class AggregateStep:
     """The step of `aggregate`. Keeps an index over each open task's table, made anew when the task has a new table."""
 
-    def __init__(self, loop: Loop, times: LoopTimes) -> None:
+    def __init__(self, loop: Loop, times: Times) -> None:
         self._loop, self._times = loop, times
         self._groups = by_digest(tile_groups(loop))
         self._indices: dict[int, tuple[Table[TileKey, Tile], Lifetimes]] = {}
