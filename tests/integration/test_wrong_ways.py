@@ -416,6 +416,9 @@ class House:
     def unready(self) -> dict[str, list[str]]:
         return {name: why for name, one in self.services.items() if (why := one.status.unready())}
 
+    def refusals(self) -> dict[str, list[str]]:
+        return {name: why for name, one in self.services.items() if (why := one.status.refusals())}
+
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
             while not holds():  # noqa: ASYNC110  # conditions are over many services' states
@@ -493,11 +496,11 @@ async def happened(folder: Path) -> Seen:
         house.bus.append([Out(OFFERS, b"any", one.value) for one in AFTERWARDS.values()])
         rules = {one.rule for one in AFTERWARDS.values()}
         await house.until(lambda: rules <= {one.rule for one, _ in house.quarantine()})
-        await house.until(lambda: set(house.unready()) == DATA_SERVICES)
+        await house.until(lambda: set(house.refusals()) == DATA_SERVICES and not house.unready())
         metrics = [await house.ask(WrongRequest(name, "GET", "/metrics", 0, ())) for name in CONTROL_SERVICES]
-        reasons = house.unready()
+        reasons = house.refusals()
         house.bus.append([Out(topics.LOOP_DECLARED, b"unreadable", None)])
-        await house.until(lambda: not house.unready())
+        await house.until(lambda: not house.refusals())
         return Seen(
             over_http=over_http,
             answers=answers,
@@ -505,7 +508,7 @@ async def happened(folder: Path) -> Seen:
             deployment=await house.ask(WrongRequest("predictor", "GET", "/v1/loops/offers/deployment", 0, ())),
             metrics="".join(one.text for one in metrics),
             reasons=reasons,
-            reasons_after_its_end=house.unready(),
+            reasons_after_its_end=house.refusals(),
             quarantined=house.quarantine(),
             passed=house.keys(topics.events("offers", "offer")),
             clicked=house.keys(topics.accepted("offers", "click")),
