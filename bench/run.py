@@ -58,7 +58,7 @@ def prepared(folder: Path, plan: Plan) -> tuple[Flights, Flights]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="less of everything: some three minutes")
+    parser.add_argument("--quick", action="store_true", help="less of everything: some six minutes")
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts, of {', '.join(PARTS)}")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures go (bench.json)")
     given = parser.parse_args()

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 import psutil
 from local import Running
-from meter import Meter, median_rate, per_event_us
+from meter import Meter, per_event_us
 from numpy.typing import NDArray
 from play import Told, play
 from trimtab.cli.cluster.status import StatusReader, TaskStatus
@@ -25,16 +25,14 @@ QUARTERS = 4
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`per_s`: events, the median of windows of a second; `quarters_per_s`: the same, as events pile up.
-
-    `drained_per_s`: over the whole time, until nothing follows any more. CPU in µs an event: of each process, of what
-    sends (`bench`), of all. `cores`: how many they kept busy; `others`: what else ran on the machine. `ceiling_per_s`:
-    events that all cores could carry at this cost. `slowest`: how often each stage was the one that all waited for.
+    """`per_s`: events, over the whole time, until nothing follows any more. `quarters_per_s`: until all stages had
+    passed each quarter of them. CPU in µs an event: of each process, of what sends (`bench`), of all. `cores`: how many
+    they kept busy; `others`: what else ran on the machine. `ceiling_per_s`: events that all cores could carry at this
+    cost. `slowest`: how often each stage was the one that all waited for.
     """
 
     events: int
     per_s: float
-    drained_per_s: float
     quarters_per_s: Sequence[float]
     cpu_us: Mapping[str, float]
     total_us: float
@@ -112,8 +110,7 @@ def loaded(running: Running, loop: Loop, recorded: Recorded, span: Span, told: T
     total_us = sum(cpu_us.values())
     return Loaded(
         events=worked.events,
-        per_s=round(median_rate(_until(counted, len(times)))),
-        drained_per_s=round(worked.per_s),
+        per_s=round(worked.per_s),
         quarters_per_s=[round(rate) for rate in _quarters(counted, len(times))],
         cpu_us=cpu_us,
         total_us=round(total_us, 1),
@@ -124,12 +121,6 @@ def loaded(running: Running, loop: Loop, recorded: Recorded, span: Span, told: T
         peaks_mb={name: round(mb) for name, mb in meter.peaks_mb.items()},
         peak_mb=round(meter.peak_mb),
     )
-
-
-def _until(counted: Sequence[tuple[float, int]], total: int) -> Sequence[tuple[float, int]]:
-    """Up to the first moment at which all was done."""
-    done = next((index for index, (_, count) in enumerate(counted) if count >= total), len(counted) - 1)
-    return counted[: max(done, 1) + 1]
 
 
 def _quarters(counted: Sequence[tuple[float, int]], total: int) -> list[float]:

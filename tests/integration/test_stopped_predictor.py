@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from trimtab.contracts import envelope, topics
+from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.feature.adapters import LoopTimes, TilesView
 from trimtab.feature.stages import stages as feature_stages
@@ -21,6 +21,7 @@ from trimtab.predictor.core import Ask, Deployment, Deployments, Model, Request,
 from trimtab.predictor.stages import Predicting
 from trimtab.predictor.stages import stage as score_stage
 from trimtab.runtime import marks
+from trimtab.runtime.control import written
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out
@@ -109,11 +110,18 @@ def day_of(loop: Loop, number: int) -> list[Out]:
 
 
 async def run(bus: MemoryBus, days: Sequence[int], stages: Sequence[Stage], until: Callable[[int], bool]) -> None:
-    """Feed day after day to stages, each as soon as something holds for the day before; then stop them."""
+    """Feed day after day to stages, each as soon as something holds for the day before; then stop them.
+
+    Of a day that has been predicted the monitor says that the loop as a whole has passed it.
+    """
     async with Running(stages, bus) as running:
         for number in days:
             bus.append(day_of(LOOP, number))
             await running.until(partial(until, number))
+            if predicted(bus, number):
+                at_ms = START + (number + 1) * DAY - 1
+                event = control.TimeAdvanced(loop=LOOP.name, at_ms=at_ms)
+                bus.append([written(event, id=f"day-{number}", source="test", trace=None)])
 
 
 def predicted(bus: MemoryBus, number: int) -> bool:
@@ -147,8 +155,13 @@ def predictions(bus: MemoryBus) -> dict[str, dict[str, Any]]:
 
 
 def features() -> list[Stage]:
-    """The feature service's stages; nothing says how far the loop as a whole has come."""
+    """The feature service's stages."""
     return feature_stages(LOOP, LoopTimes())
+
+
+def dropped(bus: MemoryBus) -> int:
+    """How many tiles have gone."""
+    return sum(one.value is None for one in data(bus, topics.online(LOOP.name)))
 
 
 def new_bus() -> MemoryBus:
@@ -156,9 +169,10 @@ def new_bus() -> MemoryBus:
 
 
 async def undisturbed(days: int) -> dict[str, dict[str, Any]]:
-    """The predictions of so many days, made as the days came."""
+    """The predictions of so many days, made as the days came, while tiles went."""
     bus = new_bus()
     await run(bus, range(days), [*features(), predictor(LOOP)], partial(predicted, bus))
+    assert dropped(bus) > 0
     return predictions(bus)
 
 
@@ -172,6 +186,7 @@ async def test_a_predictor_stopped_for_days_computes_what_an_undisturbed_one_doe
         await running.until(lambda: predicted(bus, days))
     await run(bus, [1 + days], [*features(), predictor(LOOP)], partial(predicted, bus))
     found, expected = predictions(bus), await undisturbed(2 + days)
+    assert dropped(bus) == 0
     assert found.keys() == expected.keys()
     assert len(found) == 120 * (2 + days)
     for key, one in found.items():

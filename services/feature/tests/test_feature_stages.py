@@ -65,9 +65,15 @@ def ended(loop: Loop) -> list[Out]:
 
 def reached(at_ms: int) -> LoopTimes:
     """The loop as a whole has come so far."""
-    times, value = LoopTimes(), control.encode(control.TimeAdvanced(loop="offers", at_ms=at_ms))
-    times.apply([Record(topics.TIME_ADVANCED, 0, 0, b"offers", value, ())])
+    times = LoopTimes()
+    times.apply([advanced(at_ms)])
     return times
+
+
+def advanced(at_ms: int) -> Record:
+    """What the monitor says of it."""
+    value = control.encode(control.TimeAdvanced(loop="offers", at_ms=at_ms))
+    return Record(topics.TIME_ADVANCED, 0, 0, b"offers", value, ())
 
 
 def route(loop: Loop, records: Sequence[Record]) -> Sequence[Out]:
@@ -159,6 +165,14 @@ def test_a_batch_of_many_days_loses_none_of_them(loop: Loop) -> None:
     result = run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON + 4 * 24 * HOUR)
     assert sum(one.value for one in result.measures if one.metric == telemetry.FEATURE_LATE) == 0
     assert len(tables["tiles"]) == 8
+
+
+def test_a_loop_that_was_deleted_and_declared_again_begins_anew() -> None:
+    times = reached(NOON + HOUR)
+    times.apply([advanced(NOON)])
+    assert times.reached_ms("offers") == NOON
+    times.forget("offers")
+    assert times.reached_ms("offers") is None
 
 
 def test_a_time_that_was_written_by_hand_against_the_schema_is_passed_over() -> None:

@@ -94,7 +94,8 @@ def backtest(
         tested = [test(read, one, first_ms, progress) for one in policies]
     told(loop, tested, console)
     fit_s, all_s = sum(one.fit_s for one in tested), time.process_time()
-    console.print(f"{all_s:.0f} CPU s in all, {all_s / fit_s:.1f} times what the fits took")
+    ratio = f", {all_s / fit_s:.1f} times what the fits took" if fit_s else ""
+    console.print(f"{all_s:.0f} CPU s in all{ratio}")
     place.mkdir(parents=True, exist_ok=True)
     kept_files(loop, tested, place, read)
     console.print(f"the pictures: {place / 'backtest.html'}")

@@ -102,14 +102,17 @@ def cluster(keep: bool) -> Iterator[Callable[[], None]]:
 
     def leave() -> None:
         if not keep and not going:
-            going.append(subprocess.Popen([*COMMAND, "down"], stdout=subprocess.DEVNULL))
+            # in a session of its own: Ctrl-C ends the demo, and still no cluster stays behind
+            down = subprocess.Popen([*COMMAND, "down"], stdout=subprocess.DEVNULL, start_new_session=True)
+            going.append(down)
 
     try:
         yield leave
     finally:
         leave()
-        for down in going:
-            down.wait()
+        for one in going:
+            if code := one.wait():
+                raise DemoError(("down",), code)
 
 
 def step(*command: str) -> None:

@@ -31,7 +31,10 @@ class TilesView:
 
 
 class LoopTimes:
-    """The event time that each loop has reached, its predictor included. Mutable: the view reader feeds it."""
+    """The event time that each loop has reached, its predictor included. Mutable: the view reader feeds it.
+
+    The monitor's newest word counts, not the greatest: a loop that was deleted and declared again begins anew.
+    """
 
     clock: Literal["marks", "none"] = "none"
     writers: Mapping[str, int] = {}
@@ -48,8 +51,12 @@ class LoopTimes:
             except ContractError as error:
                 log.warning("time not read", loop=(record.key or b"").decode("utf-8", "replace"), reason=str(error))
                 continue
-            self._reached[event.loop] = max(event.at_ms, self._reached.get(event.loop, event.at_ms))
+            self._reached[event.loop] = event.at_ms
 
     def reached_ms(self, loop: str) -> int | None:
         """That of one loop; None: nothing has come through all of it yet."""
         return self._reached.get(loop)
+
+    def forget(self, loop: str) -> None:
+        """The loop has ended."""
+        self._reached.pop(loop, None)

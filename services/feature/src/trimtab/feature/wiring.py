@@ -57,5 +57,6 @@ def wired(edge: Edge) -> Service:
 
     def ended(loop: str) -> None:
         served.pop(loop, None)
+        loop_times.forget(loop)
 
     return Service(name=SERVICE, work=work, ended=ended, router=create_router(served))

@@ -18,6 +18,7 @@ from trimtab.trainer.adapters.work import Workshop, fulfil, order_from
 from trimtab.trainer.errors import TrainingError
 
 NICENESS = 1
+"""A fit gives way to serving, but does not starve beside it: at 5 it got an eighth of a busy core."""
 
 
 async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
