@@ -72,4 +72,5 @@ def test_the_command_compares_policies(tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "out" / "backtest.json").read_text())
     assert [one["policy"] for one in figures["policies"]] == ["never", "loop"]
     assert all(0 < one["metrics"]["log_loss"] < 0.8 for one in figures["policies"])
+    assert len({one["rows"] for one in figures["policies"]}) == 1, "all on the same rows"
     assert "<svg" in (tmp_path / "out" / "backtest.html").read_text()

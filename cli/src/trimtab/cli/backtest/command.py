@@ -11,6 +11,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,6 +20,7 @@ from trimtab.cli.backtest import closed
 from trimtab.cli.backtest.contenders import contender
 from trimtab.cli.backtest.policy import Policy, parse
 from trimtab.cli.backtest.recorded import Recording, recording
+from trimtab.cli.backtest.rows import History
 from trimtab.cli.backtest.schedules import Kept, kept
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.report.data import Contender, Mark
@@ -45,13 +47,15 @@ class NeverDueError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A policy with what came of it: its contender on the common rows, its fits, the seconds of CPU that all of it took
-    and those that the fits themselves took.
+    """A policy with what came of it. `scores`: [n] per ask, NaN where no model served.
+
+    `took_s`: seconds of CPU in all; `fit_s`: in the fits themselves.
     """
 
     policy: Policy
-    contender: Contender
+    scores: NDArray[np.float64]
     marks: Sequence[Mark]
+    models: int
     fits: int
     took_s: float
     fit_s: float
@@ -72,7 +76,7 @@ def backtest(
 
     The features, labels, detectors, decisions, gates and fits are those of the services themselves, in one process,
     without Kafka. `never` keeps the first model, `every=30d` refits and deploys on schedule, `loop` does what the
-    declaration says. All are measured on the same rows: those asked after the first model served.
+    declaration says. All are measured on the same rows: those that each of them scored and whose label is known.
     """
     loop = declaration.load(folder)
     place = out or ClusterSettings().data_dir / f"backtest-{loop.name}"
@@ -92,12 +96,13 @@ def backtest(
         if first_ms is None:
             raise NeverDueError(loop, int((~np.isnan(read.history.labels)).sum()))
         tested = [test(read, one, first_ms, progress) for one in policies]
-    told(loop, tested, console)
+    contenders = measured(read.history, tested)
+    told(loop, tested, contenders, console)
     fit_s, all_s = sum(one.fit_s for one in tested), time.process_time()
     ratio = f", {all_s / fit_s:.1f} times what the fits took" if fit_s else ""
     console.print(f"{all_s:.0f} CPU s in all{ratio}")
     place.mkdir(parents=True, exist_ok=True)
-    kept_files(loop, tested, place, read)
+    kept_files(loop, tested, contenders, place, read)
     console.print(f"the pictures: {place / 'backtest.html'}")
 
 
@@ -131,29 +136,33 @@ def test(read: Recording, policy: Policy, first_ms: int, progress: Progress) -> 
     if policy.kind == "loop":
         ran = closed.run(read, policy.history_ms, reached)
         scores, fits, fit_s, marks = ran.scores, ran.fits, ran.fit_s, closed_marks(ran)
-        refits = closed.models_registered(ran.events)
+        models = closed.models_registered(ran.events)
     else:
         done = kept(read.history, first_ms, policy.every_ms, policy.history_ms, reached)
         scores, fits, fit_s, marks = done.scores, len(done.fits), done.fit_s, schedule_marks(done)
-        refits = fits
+        models = fits
     progress.update(bar, completed=int(asks.at_ms[-1] - asks.at_ms[0]))
-    took_s = time.process_time() - began_s
-    return Tested(policy, measured(read, policy, scores, first_ms, refits), marks, fits, took_s, fit_s)
+    return Tested(policy, scores, marks, models, fits, time.process_time() - began_s, fit_s)
 
 
-def measured(read: Recording, policy: Policy, scores: np.ndarray, first_ms: int, refits: int) -> Contender:
-    """The policy on all labelled rows asked after the first model served."""
-    history = read.history
-    rows = (history.asks.at_ms >= first_ms + history.loop.train.fit_time_ms) & ~np.isnan(history.labels)
-    return contender(
-        policy.name,
-        policy.name,
-        refits,
-        task=history.loop.task,
-        at_ms=history.asks.at_ms[rows],
-        labels=history.labels[rows],
-        scores=scores[rows],
-    )
+def measured(history: History, tested: Sequence[Tested]) -> Sequence[Contender]:
+    """Each policy on the labelled rows that all of them scored, but for those that never had a model."""
+    rows = ~np.isnan(history.labels)
+    for one in tested:
+        scored = np.isfinite(one.scores)
+        rows &= scored if scored.any() else True
+    return [
+        contender(
+            one.policy.name,
+            one.policy.name,
+            one.models,
+            task=history.loop.task,
+            at_ms=history.asks.at_ms[rows],
+            labels=history.labels[rows],
+            scores=one.scores[rows],
+        )
+        for one in tested
+    ]
 
 
 def closed_marks(ran: closed.Ran) -> list[Mark]:
@@ -174,55 +183,42 @@ def schedule_marks(done: Kept) -> list[Mark]:
     return [Mark("retrain", at_ms, f"{rows:,} rows") for at_ms, rows in done.fits]
 
 
-def told(loop: Loop, tested: Sequence[Tested], console: Console) -> None:
+def told(loop: Loop, tested: Sequence[Tested], contenders: Sequence[Contender], console: Console) -> None:
     """The table."""
     table = Table(title=f"{loop.name}: the same rows for every policy")
-    metrics = list(tested[0].contender.metrics)
-    ranked = any(one.contender.within_day_auc is not None for one in tested)
-    for name in (
-        "policy",
-        *metrics,
-        *(["AUC within a day"] if ranked else []),
-        "models",
-        "fits",
-        "CPU s",
-        "of it fits",
-    ):
+    metrics = list(contenders[0].metrics)
+    ranked = any(one.within_day_auc is not None for one in contenders)
+    costs = ("models", "fits", "CPU s", "of it fits")
+    for name in ("policy", *metrics, *(["AUC within a day"] if ranked else []), *costs):
         table.add_column(name, justify="left" if name == "policy" else "right")
-    for one in tested:
-        values = [f"{one.contender.metrics[name]:.4f}" if name in one.contender.metrics else "–" for name in metrics]
-        within = one.contender.within_day_auc
-        day = "–" if within is None else f"{within:.4f}"
-        rest = [
-            *([day] if ranked else []),
-            str(one.contender.refits),
-            str(one.fits),
-            f"{one.took_s:.0f}",
-            f"{one.fit_s:.0f}",
-        ]
-        table.add_row(one.policy.name, *values, *rest)
+    for one, found in zip(tested, contenders, strict=True):
+        values = [f"{found.metrics[name]:.4f}" if name in found.metrics else "–" for name in metrics]
+        day = "–" if found.within_day_auc is None else f"{found.within_day_auc:.4f}"
+        cost = (str(one.models), str(one.fits), f"{one.took_s:.0f}", f"{one.fit_s:.0f}")
+        table.add_row(one.policy.name, *values, *([day] if ranked else []), *cost)
     console.print(table)
 
 
-def kept_files(loop: Loop, tested: Sequence[Tested], place: Path, read: Recording) -> None:
+def kept_files(
+    loop: Loop, tested: Sequence[Tested], contenders: Sequence[Contender], place: Path, read: Recording
+) -> None:
     """backtest.html with a chart for each metric, backtest.json with the figures."""
     span = (int(read.history.asks.at_ms[0]), int(read.history.asks.at_ms[-1]))
     marks = next((one.marks for one in tested if one.policy.kind == "loop"), ())
-    contenders = [one.contender for one in tested]
     (place / "backtest.html").write_text(
         chart_page(f"{loop.name}: policies compared", contenders, marks, span, loop.model.metric)
     )
     figures = [
         {
             "policy": one.policy.name,
-            "metrics": dict(one.contender.metrics),
-            "auc_within_day": one.contender.within_day_auc,
-            "models": one.contender.refits,
+            "metrics": dict(found.metrics),
+            "auc_within_day": found.within_day_auc,
+            "models": one.models,
             "fits": one.fits,
-            "rows": one.contender.rows,
+            "rows": found.rows,
             "cpu_s": round(one.took_s, 1),
             "fit_cpu_s": round(one.fit_s, 1),
         }
-        for one in tested
+        for one, found in zip(tested, contenders, strict=True)
     ]
     (place / "backtest.json").write_text(json.dumps({"loop": loop.name, "policies": figures}, indent=2) + "\n")

@@ -15,6 +15,8 @@ TRACKS = (
     ("failed", "not passed"),
 )
 LEFT, RIGHT, TOP, TRACK = 74, 10, 12, 19
+MONTH = 28
+"""Room for the name of a month."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def grid(frame: Frame, bottom: int) -> Iterator[str]:
     for i, (ms, name) in enumerate(months):
         x = frame.x(ms)
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{bottom}"/>'
-        if i % every == 0:
+        if i % every == 0 and x + MONTH <= frame.width:
             yield f'<text class="tick" x="{x + 3:.1f}" y="{bottom + 15}">{name}</text>'
 
 
@@ -87,8 +89,11 @@ def month_starts(from_ms: int, to_ms: int) -> Iterator[tuple[int, str]]:
 
 
 def line(frame: Frame, contender: Contender, metric: str, index: int) -> str:
-    """One contender's weekly values as a line with a native tooltip."""
-    points = " ".join(f"{frame.x(ms):.1f},{frame.y(v):.1f}" for ms, v in contender.weekly.get(metric, ()))
+    """One contender's weekly values as a line with a native tooltip; a single week as a dash of a line's width."""
+    places = [(frame.x(ms), frame.y(v)) for ms, v in contender.weekly.get(metric, ())]
+    if len(places) == 1:
+        places.append((places[0][0] + 6, places[0][1]))
+    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     return f'<polyline class="line c{index}" points="{points}"><title>{escape(contender.title)}</title></polyline>'
 
 
