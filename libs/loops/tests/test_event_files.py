@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trimtab.contracts import codec
+from trimtab.contracts.errors import UnencodableError
 from trimtab.loops import declaration, files
+from trimtab.loops.bodies import BodyEncoder
 from trimtab.loops.conform import bodies, conform
 from trimtab.loops.errors import EventFileError
 from trimtab.loops.model import Event, Loop
@@ -31,6 +33,7 @@ CLICKED = {
     "name": "clicked",
     "fields": [{"name": "id", "type": "string"}, {"name": "at", "type": MILLIS}],
 }
+NESTED = {"type": "array", "items": "string"}
 TEXT = """
 [loop]
 name = "clicks"
@@ -244,3 +247,33 @@ def test_types_of_a_body(tmp_path: Path) -> None:
     (body,) = bodies(event, conform(event, frame.lazy(), "e.parquet").rows.collect())
 
     assert body == {"at": NOON_MS * 1000, "day": 19_874, "n": 3}
+
+
+@pytest.mark.parametrize("kind", ["string", {"type": "enum", "name": "k", "symbols": ["x", "y"]}, NESTED])
+def test_bodies_by_columns_are_those_of_avros_own_writer(kind: Any) -> None:
+    schema = {
+        "type": "record",
+        "name": "e",
+        "fields": [
+            {"name": "at", "type": MILLIS},
+            {"name": "kind", "type": kind},
+            {"name": "price", "type": ["null", "double"], "default": None},
+        ],
+    }
+    event = Event("e", schema, time="at", dedupe_ms=0)
+    kinds = [["x"], ["y"]] if kind is NESTED else ["x", "y"]
+    frame = pl.DataFrame({"at": [NOON_MS, NOON_MS + 1], "kind": kinds, "price": [None, 0.5]})
+    rows = conform(event, frame.lazy(), "e.parquet").rows.collect()
+
+    encoded = BodyEncoder(event).encode(rows)
+
+    assert encoded == [codec.AvroCodec(schema).encode(body) for body in bodies(event, rows)]
+
+
+def test_a_null_that_the_schema_forbids_is_named_before_it_is_sent() -> None:
+    event = loop().events["shown"]
+    frame = pl.DataFrame({"id": ["a", None], "at": ["2024-05-31T12:00:00Z"] * 2, "price": [1.0, 2.0]})
+    rows = conform(event, frame.lazy(), "e.parquet").rows.collect()
+
+    with pytest.raises(UnencodableError, match="id"):
+        BodyEncoder(event).encode(rows)

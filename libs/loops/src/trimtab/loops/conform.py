@@ -45,11 +45,16 @@ def conform(event: Event, rows: pl.LazyFrame, file: str) -> Conformed:
     return Conformed(kept, not facts["unsorted"], facts["count"])
 
 
-def bodies(event: Event, rows: pl.DataFrame) -> list[dict[str, Any]]:
+def stored(event: Event, rows: pl.DataFrame) -> pl.DataFrame:
     """Conformed rows as the values that Avro stores: a timestamp is its integer, a time in a string field RFC 3339."""
     types = {field["name"]: field["type"] for field in event.schema["fields"]}
-    columns = [name for name in rows.columns if name in types]
-    return rows.select(_stored(name, types[name], rows.schema[name]) for name in columns).to_dicts()
+    columns = [(name, dtype) for name, dtype in rows.schema.items() if name in types]
+    return rows.select(_stored(name, types[name], dtype) for name, dtype in columns)
+
+
+def bodies(event: Event, rows: pl.DataFrame) -> list[dict[str, Any]]:
+    """The same as a mapping a row."""
+    return stored(event, rows).to_dicts()
 
 
 def _facts(event: Event, typed: Mapping[str, pl.Expr], given: pl.Schema) -> dict[str, pl.Expr]:
