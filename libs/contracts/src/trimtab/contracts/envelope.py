@@ -1,6 +1,7 @@
 """Headers of a record: CloudEvents in binary mode, `traceparent`, and the runtime's own marks."""
 
 import re
+from collections.abc import Sequence
 
 from trimtab.contracts import times
 from trimtab.contracts.errors import ContractError
@@ -78,3 +79,8 @@ def require(headers: Headers, name: str) -> bytes:
 def event_time_ms(headers: Headers) -> int:
     """The record's event time in ms since the epoch. Raises MissingHeaderError, BadTimeError."""
     return times.parse(require(headers, TIME).decode())
+
+
+def event_times_ms(found: Sequence[Headers]) -> list[int]:
+    """The same of many records at once."""
+    return times.parse_many([require(headers, TIME) for headers in found])

@@ -10,7 +10,7 @@ from trimtab.loops.model import Event
 
 
 class BodyEncoder:
-    """Single-object Avro of one event's conformed rows: a column at a time, where that is as strict as Avro's writer."""
+    """Single-object Avro of one event's conformed rows: by columns where that is as strict as Avro's writer."""
 
     def __init__(self, event: Event) -> None:
         self._event = event

@@ -58,6 +58,7 @@ class OnlineStore:
     def __init__(self, groups: Iterable[TileGroup]) -> None:
         self._groups = {group.digest: _GroupStore(group) for group in groups}
         self._pending: dict[bytes, bytes | None] = {}
+        self._waiting_bytes = 0
         self._newest_ms: int | None = None
 
     def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
@@ -78,8 +79,8 @@ class OnlineStore:
         """
         pending = self._pending
         for key, value in records:
-            pending.pop(key, None)  # what changed last stands last
-            pending[key] = value
+            self._waiting_bytes += len(value or b"") - len(pending.pop(key, None) or b"")
+            pending[key] = value  # what changed last stands last
         if len(pending) > MOST_PENDING:
             self._take_in(MOST_PENDING // 5)
 
@@ -92,8 +93,9 @@ class OnlineStore:
         places = ((decode_key(key), value) for key, value in taken)
         known = [(place, value) for place, value in places if place[0] in digests]
         self.put([(place, None if value is None else decode(value)) for place, value in known])
-        for key, _ in taken:
+        for key, value in taken:
             del self._pending[key]
+            self._waiting_bytes -= len(value or b"")
 
     def finish(self, digest: str, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
@@ -122,9 +124,10 @@ class OnlineStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the packed rows; names of keys and texts come on top (about 100 bytes each)."""
-        self._take_in()
-        return sum(group.nbytes for group in self._groups.values())
+        """Bytes of the packed rows and of the records that wait; names of keys and texts come on top (about 100 bytes
+        each).
+        """
+        return sum(group.nbytes for group in self._groups.values()) + self._waiting_bytes
 
 
 class _GroupStore:

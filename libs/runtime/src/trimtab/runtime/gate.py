@@ -30,16 +30,9 @@ def passable(records: Sequence[Read], opening: Opening) -> int:
     """How many of the records, from the first on, may be offered. Marks and undated records pass."""
     if opening.passed_ms is None:
         return len(records)
-    for index, record in enumerate(records):
-        at_ms = _event_time_ms(record)
-        if at_ms is None or at_ms <= opening.passed_ms:
-            continue
-        if opening.late and abs(opening.now_ms - at_ms) <= LIVE_MS:
-            continue
-        return index
+    said = [envelope.get(record.headers, envelope.TIME) if record.value is not None else None for record in records]
+    dated = [index for index, one in enumerate(said) if one is not None]
+    for index, at_ms in zip(dated, times.parse_many([one for one in said if one is not None]), strict=True):
+        if at_ms > opening.passed_ms and not (opening.late and abs(opening.now_ms - at_ms) <= LIVE_MS):
+            return index
     return len(records)
-
-
-def _event_time_ms(record: Read) -> int | None:
-    said = envelope.get(record.headers, envelope.TIME) if record.value is not None else None
-    return None if said is None else times.parse(said.decode())

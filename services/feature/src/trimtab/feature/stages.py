@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from trimtab.contracts import envelope, telemetry, times, topics
+from trimtab.contracts import envelope, telemetry, topics
 from trimtab.feature.core import Lifetimes, Source, in_time, parted, sources
 from trimtab.loops.groups import GroupedEvents, TileGroup, tile_groups, together
 from trimtab.loops.model import Loop
@@ -179,5 +179,5 @@ def pieces(events: GroupedEvents) -> Iterator[tuple[GroupedEvents, bytes]]:
 
 def event_times(records: Sequence[Read]) -> Ints:
     """The event times in the headers. Raises MissingHeaderError, BadTimeError."""
-    found = times.parse_many([envelope.require(record.headers, envelope.TIME) for record in records])
+    found = envelope.event_times_ms([record.headers for record in records])
     return np.array(found, dtype=np.int64)

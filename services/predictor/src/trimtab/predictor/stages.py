@@ -103,14 +103,15 @@ def log_answered(loop: Loop, asked: Table[bytes, int], records: Sequence[Read]) 
 
 def first_asked(asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[tuple[Read, int]]:
     """The records whose key was not asked for yet, with their event times; they are asked for from now on."""
-    fresh = []
+    fresh = {}
     for record in records:
         key = record.key or b""
-        if key not in asked:
-            at_ms = envelope.event_time_ms(record.headers)
-            asked.put(key, at_ms)
-            fresh.append((record, at_ms))
-    return fresh
+        if key not in asked and key not in fresh:
+            fresh[key] = record
+    times_ms = envelope.event_times_ms([record.headers for record in fresh.values()])
+    for key, at_ms in zip(fresh, times_ms, strict=True):
+        asked.put(key, at_ms)
+    return list(zip(fresh.values(), times_ms, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

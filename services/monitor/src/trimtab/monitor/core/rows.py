@@ -71,9 +71,11 @@ class Rows:
     def pack(self) -> bytes:
         """The columns one after the other, each less its minimum in the narrowest type that holds it."""
         parts = [len(self).to_bytes(4, "little")]
-        for name in _COLUMNS if len(self) else ():
-            column: Ints = getattr(self, name)
-            low, high = int(column.min()), int(column.max())
+        if not len(self):
+            return parts[0]
+        columns = np.array([getattr(self, name) for name in _COLUMNS])
+        lows, highs = columns.min(axis=1).tolist(), columns.max(axis=1).tolist()
+        for column, low, high in zip(columns, lows, highs, strict=True):
             code = next(i for i, limit in enumerate(_LIMITS) if high - low <= limit)
             narrow = (column - low).astype(_TYPES[code]) if code < _WIDEST else column.astype("<i8")
             parts += [bytes([code]), low.to_bytes(8, "little", signed=True), narrow.tobytes()]

@@ -212,7 +212,7 @@ def _digest(record: Read) -> int:
 
 
 def _times(records: Sequence[Read]) -> Ints:
-    return np.fromiter((envelope.event_time_ms(record.headers) for record in records), np.int64, len(records))
+    return np.array(envelope.event_times_ms([record.headers for record in records]), np.int64)
 
 
 def _id(records: Records) -> str:
