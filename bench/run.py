@@ -23,7 +23,7 @@ import psutil
 from flights import Flights, flights
 from local import Local
 from parts import SERVICES, Bench, Figures, alone_parts, history, together_parts
-from plans import ALONE, PARTS, QUICK, TOGETHER, WHOLE, Plan
+from plans import ALONE, HISTORY_DAYS, PARTS, QUICK, TOGETHER, WHOLE, Plan
 from report import targets, tell
 from rich.console import Console
 from shown import Shown
@@ -49,10 +49,11 @@ def measure(bench: Bench) -> Figures:
     return found
 
 
-def prepared(folder: Path, plan: Plan) -> tuple[Flights, Flights]:
-    """The flights, and the same as a loop for ingest alone."""
+def prepared(folder: Path, plan: Plan, wanted: frozenset[str]) -> tuple[Flights, Flights]:
+    """The flights, and the same as a loop for ingest alone. Live events have to follow closely on what was played."""
     now_ms = int(time.time() * 1000)
-    return flights(folder / "flights", "flights", plan.days, now_ms), flights(folder / "intake", "intake", 59, now_ms)
+    days = plan.days if wanted & {"loop", *SERVICES} else HISTORY_DAYS
+    return flights(folder / "flights", "flights", days, now_ms), flights(folder / "intake", "intake", 59, now_ms)
 
 
 def main() -> None:
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures go (bench.json)")
     given = parser.parse_args()
     wanted = frozenset(given.only.split(","))
+    if "serving" in wanted:
+        wanted |= {"loop"}  # within its first month a loop has causes of its own to retrain
     if unknown := wanted - set(PARTS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
@@ -72,7 +75,7 @@ def main() -> None:
     sender.BACKOFF_OVERRIDE = BETWEEN_S  # the plain loop waits no longer between transactions than the services do
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as scratch, Shown(console) as shown:
         folder = Path(scratch)
-        loop, intake = prepared(folder, plan)
+        loop, intake = prepared(folder, plan, wanted)
         with opened(loop.loop, loop.data) as recorded:
             bench = Bench(Local(folder / "cluster"), loop, intake, recorded, wanted, plan, shown, folder / "made")
             found = measure(bench)
