@@ -204,9 +204,11 @@ def kept_files(
 ) -> None:
     """backtest.html with a chart for each metric, backtest.json with the figures."""
     span = (int(read.history.asks.at_ms[0]), int(read.history.asks.at_ms[-1]))
-    marks = next((one.marks for one in tested if one.policy.kind == "loop"), ())
+    own = next((one for one in tested if one.policy.kind == "loop"), None)
+    about = "" if own is None else f"What is marked below the curves is what {own.policy.name} did."
+    marks = () if own is None else own.marks
     (place / "backtest.html").write_text(
-        chart_page(f"{loop.name}: policies compared", contenders, marks, span, loop.model.metric)
+        chart_page(f"{loop.name}: policies compared", contenders, marks, span, loop.model.metric, about)
     )
     figures = [
         {

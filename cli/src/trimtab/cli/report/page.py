@@ -42,10 +42,15 @@ def page(report: Report) -> str:
 
 
 def chart_page(
-    title: str, contenders: Sequence[Contender], marks: Sequence[Mark], whole: tuple[int, int], metric: str
+    title: str,
+    contenders: Sequence[Contender],
+    marks: Sequence[Mark],
+    whole: tuple[int, int],
+    metric: str,
+    about: str = "",
 ) -> str:
-    """A document with the charts and the table of contenders alone."""
-    parts = [f"<h1>{escape(title)}</h1>", *charts(contenders, marks, whole, metric)]
+    """A document with the charts and the table of contenders alone. `about`: a sentence under the title."""
+    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(about)}</p>", *charts(contenders, marks, whole, metric)]
     return document(title, "".join([*parts, "<h2>On the same rows</h2>", contenders_table(contenders)]))
 
 

@@ -24,7 +24,8 @@ def against(own: Contender, other: Contender, metric: str) -> str:
     """The loop compared with one alternative on the metric that decides."""
     a, b = own.metrics[metric], other.metrics[metric]
     better = (b - a) if lower_is_better(metric) else (a - b)
-    figures = f"{metric.replace('_', '-')} {a:.4f} against {b:.4f}, {own.refits} refits against {other.refits}"
+    refits = f"{number(own.refits, 'refit')} against {other.refits}"
+    figures = f"{metric.replace('_', '-')} {a:.4f} against {b:.4f}, {refits}"
     if abs(better) <= CLOSE * abs(b):
         cheaper = "with fewer fits" if other.refits < own.refits else "with as many fits or more"
         return f"{other.title} did as well as the loop, {cheaper} ({figures})."
