@@ -2,9 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from trimtab.runtime import position
+from trimtab.runtime.bus import Part
 from trimtab.runtime.errors import OutcomeUnknownError
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.records import Out
@@ -61,3 +65,22 @@ async def test_whatever_crashes_each_record_counts_once(seed: int) -> None:
     for key, value in found:
         last[key] += 1
         assert int(value.split()[1]) == last[key]
+
+
+class Overtaken(MemoryBus):
+    """While the task's first owner asks for the group's offsets, another one opens the task and commits."""
+
+    async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
+        if not await super().committed(group, parts):
+            begun = position.Position({"in": 0}, {}, {})
+            other = self.transactions("t.count-0", group)
+            await other.open()
+            await other.commit({Part("log", 0): [Out("log", position.KEY, position.encode(begun))]}, {Part("in", 0): 0})
+        return await super().committed(group, parts)
+
+
+async def test_a_position_that_another_owner_has_just_begun_is_not_taken_for_lost() -> None:
+    bus = Overtaken({"in": 1, "out": 1, "log": 1})
+    bus.append([Out("in", b"k", b"1")])
+    async with Running([replace(STAGE, partitions=1, outputs=[Output("out", 1)])], bus) as running:
+        await running.until(lambda: len(data(bus, "out")) == 1, timeout_s=5)

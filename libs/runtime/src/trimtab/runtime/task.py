@@ -188,9 +188,9 @@ class Task:
         self._topics = found
         await transactions.open()
         self._state = "restoring"
-        restored = await restore(self._stage, self.partition, self._place.bus)
         ids = {source.topic: found[source.topic].id for source in self._stage.inputs}
-        offsets = await self._starts(restored, ids)
+        restored, committed = await self._find([Part(topic, self.partition) for topic in ids])
+        offsets = await self._starts(restored, committed, ids)
         self._state = "waiting"
         if not await self._views_ready():
             return None
@@ -200,12 +200,24 @@ class Task:
         self._start(offsets)
         return Opened(transactions, restored.tables, progress, ids, self.inboxes, self._gate, self._refill)
 
-    async def _starts(self, restored: Restored, ids: Mapping[str, str]) -> dict[str, int]:
-        parts = [Part(source.topic, self.partition) for source in self._stage.inputs]
-        bounds = await self._place.bus.catalog.bounds(parts)
-        committed: Mapping[Part, int] = {}
-        if restored.position is None:
-            committed = await self._place.bus.catalog.committed(self._stage.group, parts)
+    async def _find(self, parts: Sequence[Part]) -> tuple[Restored, Mapping[Part, int]]:
+        """State and position, and the group's offsets where there is no position.
+
+        Traces of earlier work without one are looked at twice: another process may have fenced this one and begun the
+        task between two looks. Who looks again finds the position that was committed with them, if there is one.
+        """
+        restored = await restore(self._stage, self.partition, self._place.bus)
+        if restored.position is not None:
+            return restored, {}
+        committed = await self._place.bus.catalog.committed(self._stage.group, parts)
+        if committed or restored.entries:
+            restored = await restore(self._stage, self.partition, self._place.bus)
+        return restored, committed
+
+    async def _starts(
+        self, restored: Restored, committed: Mapping[Part, int], ids: Mapping[str, str]
+    ) -> dict[str, int]:
+        bounds = await self._place.bus.catalog.bounds([Part(topic, self.partition) for topic in ids])
         held = Held(
             task=self.name,
             changelog=self._stage.changelog,
