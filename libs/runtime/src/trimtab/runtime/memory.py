@@ -1,13 +1,14 @@
 """A bus in memory: the same partitions, groups, offsets and transactions, for tests, simulations and backtests."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from trimtab.runtime.assignment import assign
 from trimtab.runtime.bus import Fetched, Membership, Part, TopicInfo, Writes
 from trimtab.runtime.edge import Placed
 from trimtab.runtime.errors import FencedError, NotAssignedError, TopicMissingError
+from trimtab.runtime.memory_log import PartitionLog
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Read, Record
 
@@ -22,8 +23,7 @@ def no_fault(_point: str, _transactional_id: str) -> None:
 @dataclass(slots=True)
 class _Topic:
     info: TopicInfo
-    parts: list[list[Record]]
-    first: list[int]
+    parts: list[PartitionLog]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,8 @@ class MemoryBus:
         self._topics: dict[str, _Topic] = {}
         self._groups: dict[str, _Group] = {}
         self._owners: dict[str, MemoryTransactions] = {}
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], Collection[str]] = {}
+        self._open: dict[str, set[Part]] = {}
         self._made = 0
         for name, partitions in (topics or {}).items():
             self.create(name, partitions)
@@ -63,7 +64,7 @@ class MemoryBus:
         """Make a topic, anew if there is one of that name."""
         self._made += 1
         info = TopicInfo(f"memory-{self._made}", partitions)
-        self._topics[topic] = _Topic(info, [[] for _ in range(partitions)], [0] * partitions)
+        self._topics[topic] = _Topic(info, [PartitionLog(Part(topic, number)) for number in range(partitions)])
         return info
 
     def remove(self, topic: str) -> None:
@@ -74,9 +75,7 @@ class MemoryBus:
 
     def delete_before(self, part: Part, offset: int) -> None:
         """Drop a partition's oldest records, as retention does."""
-        topic = self._topic(part.topic)
-        kept = [record for record in topic.parts[part.partition] if record.offset >= offset]
-        topic.parts[part.partition], topic.first[part.partition] = kept, offset
+        self._log(part).delete_before(offset)
 
     def append(self, outs: Sequence[Out]) -> None:
         """Write records outside of any transaction, as users' producers do."""
@@ -84,7 +83,7 @@ class MemoryBus:
             topic = self._topic(out.topic)
             key_partition = partition_of(out.key or b"", topic.info.partitions)
             self._write(Part(out.topic, out.partition if out.partition is not None else key_partition), [out])
-        self._notify()
+        self._notify({out.topic for out in outs})
 
     async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
         """The edge of a service: as `append`, and where the records stand now."""
@@ -97,18 +96,27 @@ class MemoryBus:
         return placed
 
     def records(self, topic: str) -> list[Record]:
-        """Everything in a topic, partition by partition, marks included."""
-        return [record for part in self._topic(topic).parts for record in part]
+        """Everything committed in a topic, partition by partition, marks included."""
+        return [record for log in self._topic(topic).parts for record in log.read(0, log.end)[0]]
 
     async def consumer(self, membership: Membership) -> "MemoryConsumer":
         """Join a group; its members share the tasks anew."""
+        self._made += 1
+        consumer = MemoryConsumer(self, membership, f"{self._made}")
+        self.join(consumer)
+        return consumer
+
+    def join(self, consumer: "MemoryConsumer") -> None:
+        """Make a consumer a member of its group, instead of one of the same name."""
+        membership = consumer.membership
         group = self._groups.setdefault(membership.group, _Group(membership.partitions))
         group.partitions = membership.partitions
-        consumer = MemoryConsumer(self, membership, f"{len(group.members)}-{self._made}")
-        self._made += 1
         group.members[consumer.name] = consumer
         self._rebalance(membership.group)
-        return consumer
+
+    def member(self, group: str, name: str) -> "MemoryConsumer | None":
+        """Who is a group's member under this name."""
+        return self._groups[group].members.get(name) if group in self._groups else None
 
     def transactions(self, transactional_id: str, group: str) -> "MemoryTransactions":
         """Transactions under an id."""
@@ -124,7 +132,7 @@ class MemoryBus:
 
     async def bounds(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
         """First and next offset of each partition."""
-        return {part: (self._topic(part.topic).first[part.partition], self.end(part)) for part in parts}
+        return {part: (self._log(part).first, self.end(part)) for part in parts}
 
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets."""
@@ -133,75 +141,121 @@ class MemoryBus:
 
     def end(self, part: Part) -> int:
         """The next offset of a partition."""
-        topic = self._topic(part.topic)
-        records = topic.parts[part.partition]
-        return records[-1].offset + 1 if records else topic.first[part.partition]
+        return self._log(part).end
 
-    def after(self, part: Part, offset: int, limit: int) -> list[Record]:
-        """Records from an offset on."""
-        topic = self._topic(part.topic)
-        start = max(offset - topic.first[part.partition], 0)
-        return topic.parts[part.partition][start : start + limit]
+    def after(self, part: Part, offset: int, limit: int) -> tuple[list[Record], int]:
+        """Committed records from an offset on, and the next offset to read."""
+        return self._log(part).read(offset, limit)
 
     def lost(self, part: Part, offset: int) -> bool:
         """Whether an offset is outside of what a partition holds."""
-        return not self._topic(part.topic).first[part.partition] <= offset <= self.end(part)
+        log = self._log(part)
+        return not log.first <= offset <= log.end
 
-    async def news(self, timeout_s: float) -> None:
-        """Return when something was written or an assignment changed, at the latest after so long."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.add(future)
+    async def news(self, topics: Collection[str], timeout_s: float) -> None:
+        """Return when something was written there or an assignment changed, at the latest after so long."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting[future] = topics
+        timer = loop.call_later(timeout_s, _wake, future)
         try:
-            await asyncio.wait([future], timeout=timeout_s)
+            await future
         finally:
-            self._waiting.discard(future)
+            timer.cancel()
+            del self._waiting[future]
 
     def fence(self, owner: "MemoryTransactions") -> None:
-        """Make this the only owner of its id."""
+        """Make this the only owner of its id; what an earlier one left open is void."""
         self._owners[owner.transactional_id] = owner
+        self._settle(owner, commit=False)
 
     def apply(self, owner: "MemoryTransactions", writes: Writes, offsets: Mapping[Part, int]) -> None:
-        """Commit a transaction. Raises FencedError."""
+        """Commit a whole transaction at once. Raises FencedError."""
         self.fault("commit", owner.transactional_id)
-        if self._owners.get(owner.transactional_id) is not owner:
-            raise FencedError(owner.transactional_id)
+        self.check_owner(owner)
         for part, outs in writes.items():
             self._write(part, outs)
-        if offsets:
-            self._groups.setdefault(owner.group, _Group(0)).offsets.update(offsets)
-        self._notify()
+        self._commit_offsets(owner, offsets)
+        self._notify({part.topic for part in writes})
         self.fault("committed", owner.transactional_id)
+
+    def hold(self, owner: "MemoryTransactions", writes: Writes) -> None:
+        """Write a piece of a transaction that stays open: nobody reads it, nor what follows. Raises FencedError."""
+        self.check_owner(owner)
+        now_ms = self._now_ms()
+        self._open.setdefault(owner.transactional_id, set()).update(writes)
+        for part, outs in writes.items():
+            self._log(part).hold(owner.transactional_id, outs, now_ms)
+            self.written += len(outs)
+
+    def commit(self, owner: "MemoryTransactions", offsets: Mapping[Part, int]) -> None:
+        """Commit what an owner holds open. Raises FencedError."""
+        self.check_owner(owner)
+        self._commit_offsets(owner, offsets)
+        self._settle(owner, commit=True)
+
+    def abandon(self, owner: "MemoryTransactions") -> None:
+        """End what an owner holds open, as the broker does after the transaction time-out: it is fenced."""
+        if self._owners.get(owner.transactional_id) is owner:
+            del self._owners[owner.transactional_id]
+            self._settle(owner, commit=False)
+
+    def check_owner(self, owner: "MemoryTransactions") -> None:
+        """Raises FencedError for anyone but the present owner of an id."""
+        if self._owners.get(owner.transactional_id) is not owner:
+            raise FencedError(owner.transactional_id)
+
+    @property
+    def open(self) -> Collection[str]:
+        """Ids of transactions that are neither committed nor aborted."""
+        return self._open.keys()
 
     def leave(self, consumer: "MemoryConsumer") -> None:
         """Take a member out of its group."""
-        if self._groups[consumer.membership.group].members.pop(consumer.name, None) is not None:
-            self._rebalance(consumer.membership.group)
+        group = consumer.membership.group
+        if self.member(group, consumer.name) is consumer:
+            del self._groups[group].members[consumer.name]
+            self._rebalance(group)
 
     def _rebalance(self, group: str) -> None:
         members = self._groups[group].members
         shares = assign(self._groups[group].partitions, {name: member.units for name, member in members.items()})
         for name, units in shares.items():
             members[name].take(units)
-        self._notify()
+        for future in self._waiting:
+            _wake(future)
 
     def _topic(self, name: str) -> _Topic:
         if name not in self._topics:
             raise TopicMissingError(name)
         return self._topics[name]
 
-    def _write(self, part: Part, outs: Sequence[Out]) -> None:
-        records, end = self._topic(part.topic).parts[part.partition], self.end(part)
-        now_ms = self._now_ms()
-        self.written += len(outs)
-        records.extend(
-            Record(part.topic, part.partition, end + index, out.key, out.value, out.headers, now_ms)
-            for index, out in enumerate(outs)
-        )
+    def _log(self, part: Part) -> PartitionLog:
+        return self._topic(part.topic).parts[part.partition]
 
-    def _notify(self) -> None:
-        for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
+    def _settle(self, owner: "MemoryTransactions", *, commit: bool) -> None:
+        parts = self._open.pop(owner.transactional_id, set())
+        for part in parts:
+            self._log(part).settle(owner.transactional_id, commit=commit)
+        self._notify({part.topic for part in parts})
+
+    def _commit_offsets(self, owner: "MemoryTransactions", offsets: Mapping[Part, int]) -> None:
+        if offsets:
+            self._groups.setdefault(owner.group, _Group(0)).offsets.update(offsets)
+
+    def _write(self, part: Part, outs: Sequence[Out]) -> None:
+        self.written += len(outs)
+        self._log(part).append(outs, self._now_ms())
+
+    def _notify(self, topics: Set[str]) -> None:
+        for future, awaited in self._waiting.items():
+            if not topics.isdisjoint(awaited):
+                _wake(future)
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class MemoryTransactions:
@@ -245,7 +299,7 @@ class MemoryConsumer:
         await asyncio.sleep(0)
         fetched = self._fetch()
         if not fetched.records:
-            await self._bus.news(timeout_s)
+            await self._bus.news(self.membership.topics, timeout_s)
             fetched = self._fetch()
         return fetched
 
@@ -269,10 +323,9 @@ class MemoryConsumer:
         for part in lost:
             del self._next[part]
         for part, offset in self._next.items():
-            found = self._bus.after(part, offset, _CHUNK)
+            found, self._next[part] = self._bus.after(part, offset, _CHUNK)
             if found:
                 records[part] = found
-        self._next.update({part: found[-1].offset + 1 for part, found in records.items()})
         ends = {part: self._bus.end(part) for part in self._next}
         return Fetched(records, {part for part, offset in self._next.items() if offset >= ends[part]}, ends, lost)
 
@@ -288,7 +341,7 @@ class MemoryReader:
         await asyncio.sleep(0)
         found = self._fetch()
         if not found:
-            await self._bus.news(timeout_s)
+            await self._bus.news({part.topic for part in self._next}, timeout_s)
             found = self._fetch()
         return found
 
@@ -302,8 +355,7 @@ class MemoryReader:
     def _fetch(self) -> dict[Part, Sequence[Read]]:
         found: dict[Part, Sequence[Read]] = {}
         for part, offset in self._next.items():
-            records = self._bus.after(part, offset, _CHUNK)
+            records, self._next[part] = self._bus.after(part, offset, _CHUNK)
             if records:
                 found[part] = records
-                self._next[part] = records[-1].offset + 1
         return found

@@ -185,7 +185,7 @@ class Session:
         if not (changed or result.out or marks or due or show):
             self._settle(result, traced)
             return
-        started_s = time.perf_counter()
+        started_s = self._loop.time()
         draft.place(Position(positions, dict(self._opened.topic_ids), self._opened.progress.state()))
         await self._opened.transactions.commit(draft.writes(marks), offsets if show else {})
         ended_s = self._loop.time()
@@ -195,7 +195,7 @@ class Session:
             self._said_ms = self._said_ms if mark.ms is None else mark.ms
         if show:
             self._shown, self._shown_s = offsets, ended_s
-        spent_s = time.perf_counter() - started_s
+        spent_s = ended_s - started_s
         self._rest_until_s = ended_s + max(
             self._stage.commit_interval_ms / 1000, min(spent_s, self._around.options.breath_s)
         )

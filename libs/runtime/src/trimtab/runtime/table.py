@@ -37,7 +37,7 @@ class Table(Generic[K, V]):
     def __init__(self, spec: TableSpec[K, V], entries: Mapping[K, V] | None = None) -> None:
         self.spec = spec
         self._entries: dict[K, V] = dict(entries or {})
-        self._touched: set[K] = set()
+        self._touched: dict[K, None] = {}
 
     def get(self, key: K) -> V | None:
         """The value, or None where there is none."""
@@ -46,12 +46,12 @@ class Table(Generic[K, V]):
     def put(self, key: K, value: V) -> None:
         """Set a value; it is written with the next transaction."""
         self._entries[key] = value
-        self._touched.add(key)
+        self._touched[key] = None
 
     def remove(self, key: K) -> None:
         """Drop a key; a tombstone is written with the next transaction."""
         if self._entries.pop(key, None) is not None:
-            self._touched.add(key)
+            self._touched[key] = None
 
     def items(self) -> Iterator[tuple[K, V]]:
         """All entries, in the order in which their keys first came."""
@@ -71,7 +71,7 @@ class Table(Generic[K, V]):
             self._entries[self.spec.decode_key(key)] = self.spec.decode(value)
 
     def flush(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """The entries touched since the last flush, encoded; None is a tombstone."""
+        """The entries touched since the last flush, in the order of their first touch, encoded; None is a tombstone."""
         spec = self.spec
         for key in self._touched:
             value = self._entries.get(key)

@@ -26,15 +26,15 @@ class ViewReader:
         self.records = 0
         self.progress: Progress | None = None
         self._bus = bus
-        self._listeners: set[Callable[[], None]] = set()
+        self._listeners: dict[Callable[[], None], None] = {}
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call this whenever the view has moved."""
-        self._listeners.add(listener)
+        self._listeners[listener] = None
 
     def forget(self, listener: Callable[[], None]) -> None:
         """Call it no more."""
-        self._listeners.discard(listener)
+        self._listeners.pop(listener, None)
 
     async def run(self) -> None:
         """Read until cancelled. Whatever the view raises ends it: a view that missed a record is wrong."""
