@@ -1,0 +1,24 @@
+"""Fresh seeds of this session, named in pytest's header, and silence: thousands of tasks fail here on purpose."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from trimtab.testing.simulation import silence
+
+FRESH = int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def pytest_report_header() -> str:
+    return f"simulation: fresh seeds from {FRESH}"
+
+
+@pytest.fixture
+def fresh_seed() -> int:
+    return FRESH
+
+
+@pytest.fixture(autouse=True)
+def silent() -> Iterator[None]:
+    with silence():
+        yield
