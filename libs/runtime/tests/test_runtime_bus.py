@@ -215,6 +215,32 @@ async def test_a_stage_that_holds_records_in_its_tables_does_not_claim_their_tim
         await running.until(lambda: len(second.seen) == 100 and second.progress_ms == 30)
         await asyncio.sleep(0.3)
         assert second.progress_ms == 30
+    async with Running([held_back, second.stage], lab.bus) as running:
+        await running.until(
+            lambda: all(task.state == "running" for one in running.workers for task in one.status().tasks)
+        )
+        await asyncio.sleep(0.3)
+        assert second.progress_ms == 30
+
+
+async def test_a_step_that_died_at_a_time_is_called_at_that_time_again(lab: Lab) -> None:
+    """The clock's new time stands in the log already: nothing more would come that brings it about."""
+    stage, deaths = counting(lab), 0
+
+    def step(partition: int, tables: Tables, batch: Batch) -> Result:
+        nonlocal deaths
+        if batch.records or batch.progress_ms < 99:
+            return stage.step(partition, tables, batch)
+        deaths += 1
+        if deaths == 1:
+            raise KeyError("killed here")
+        return Result([Out(lab.prefix + "out", b"k", b"the window is closed")])
+
+    await create(lab, stage)
+    await lab.append(numbers(lab.prefix + "in", range(100)))
+    async with Running([replace(stage, step=step)], lab.bus):
+        found = await all_out(lab, 101)
+    assert (b"k", b"the window is closed") in found
 
 
 class Newest:

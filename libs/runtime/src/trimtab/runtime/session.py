@@ -75,7 +75,8 @@ class Session:
         self._wake = asyncio.Event()
         self._intake = Intake(opened.inboxes, opened.progress, opened.gate)
         self.effects = Effects(stage.perform, self._wake.set)
-        self._stepped_ms = opened.progress.now()[0]
+        # What the last life reached it may have died before stepping: the first step is at that time once more.
+        self._stepped_ms = UNKNOWN_MS
         self._bound_ms: int | None = None
         self._said: Mark | None = None
         self._said_ms = UNKNOWN_MS
