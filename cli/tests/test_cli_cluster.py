@@ -23,7 +23,7 @@ from trimtab.cli.cluster.keys import SIGNERS, KeyFiles
 from trimtab.cli.cluster.log_files import NoLogError, follow, last_lines, log_files
 from trimtab.cli.cluster.programs import SERVICES, Cluster
 from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
-from trimtab.cli.cluster.status import LoopStatus, ServiceStatus, Status, StatusReader, loop_of, tasks_of
+from trimtab.cli.cluster.status import LoopStatus, ServiceStatus, Status, StatusReader, TaskStatus, loop_of, tasks_of
 from trimtab.cli.lazy import LazyCommand
 from trimtab.cli.processes import Identity, end, free_port, identity, is_alive, spawn
 from trimtab.cli.settings import ClusterSettings, KafkaSettings
@@ -170,6 +170,22 @@ def test_the_table_and_the_json_say_the_same() -> None:
     assert (ingest["lag"], ingest["events_per_second"], ingest["restarts"]) == (10, 201.0, 3)
     assert ingest["progress"] == "2013-01-01T00:00:00.000Z"
     assert told["loops"][0]["champion"] == 3
+
+
+def test_every_task_that_stands_still_is_shown() -> None:
+    tasks = [
+        TaskStatus("monitor.join.a", number, "parked", "failed 5 times", 0, None, True, 0.0, 0, {})
+        for number in range(5)
+    ]
+    reasons = ["a is starting", "b is starting", "c is starting", "d is starting"]
+    told = [*reasons, *(f"monitor.join.a-{task.partition} parked: failed 5 times" for task in tasks)]
+    page = io.StringIO()
+    status = Status(STATE.bootstrap, True, [ServiceStatus(INGEST, tasks, told)], [])
+    Console(width=160, file=page).print(view.table(status))
+    shown = page.getvalue()
+    assert all(f"ingest: monitor.join.a-{number} parked: failed 5 times" in shown for number in range(5))
+    assert "c is starting" in shown
+    assert "d is starting" not in shown
 
 
 def test_services_that_something_else_runs_are_seen_as_far_as_they_answer() -> None:

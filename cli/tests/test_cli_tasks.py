@@ -1,19 +1,25 @@
 """Moving a task: its position is written under its own transactional id, so whoever runs it is fenced and reads it."""
 
+import asyncio
+import getpass
+import json
 from dataclasses import dataclass
 
 import pytest
+from trimtab.cli import tasks
 from trimtab.cli.log import follower
 from trimtab.cli.tasks import NotAnInputError, OffsetOutsideError, TaskName, UnknownTaskError, move, parse
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
-from trimtab.runtime import position
+from trimtab.runtime import decisions, parking, position
 from trimtab.runtime.bus import Part
-from trimtab.runtime.errors import FencedError
+from trimtab.runtime.errors import FencedError, TaskUnfitError
 from trimtab.runtime.kafka.bus import KafkaBus
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.parking import Parked, RecordAt
 from trimtab.runtime.position import Position
 from trimtab.runtime.records import Out
+from typer.testing import CliRunner, Result
 
 
 def test_tasks_are_named_as_the_status_names_them() -> None:
@@ -67,3 +73,43 @@ async def test_a_moved_task_keeps_its_other_positions_and_its_owner_is_fenced(br
     async with follower(broker, [name.changelog]) as reader:
         written = [record for record in await reader.catch_up() if record.key == position.KEY]
     assert position.decode(written[-1].value or b"") == after
+
+
+@pytest.mark.kafka
+async def test_people_park_skip_and_retry_by_the_names_that_the_status_shows(
+    broker: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an owner: a decision stands in the log, and whoever opens the task next finds it."""
+    monkeypatch.setenv("TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", broker.bootstrap_servers)
+    name = TaskName("ingest", "dedupe", "decided", 0)
+    async with topic_admin(broker) as admin:
+        await admin.ensure([Spec("decided.in"), Spec(name.changelog)])
+    log, source = Part(name.changelog, 0), Part("decided.in", 0)
+    stuck = Parked("KeyError: 'x'", 0, {"decided.in": 1}, tries=5, record=RecordAt("decided.in", 1))
+    async with KafkaBus(broker) as bus:
+        owner = bus.transactions(str(name), name.group)
+        await owner.open()
+        written = [Out(log.topic, position.KEY, position.encode(Position({"decided.in": 1}, {}, {})))]
+        filling = [Out(source.topic, b"k", b"%d" % number) for number in range(3)]
+        await owner.commit({log: [*written, Out(log.topic, parking.KEY, parking.encode(stuck))], source: filling}, {})
+        await owner.close()
+
+    def command(*arguments: str) -> Result:
+        return CliRunner().invoke(tasks.app, list(arguments))
+
+    refused = await asyncio.to_thread(command, "skip", str(name), "decided.in", "2", "--why", "x", "--yes")
+    assert isinstance(refused.exception, TaskUnfitError)
+    done = await asyncio.to_thread(command, "skip", str(name), "decided.in", "1", "--why", "bug 12", "--yes")
+    assert f"{name}: goes on behind decided.in 1" in done.output
+    shown = json.loads((await asyncio.to_thread(command, "skipped", str(name))).output)
+    assert (shown["by"], shown["why"]) == (getpass.getuser(), "bug 12")
+    assert (shown["topic"], shown["offset"], shown["key"], shown["value"]) == ("decided.in", 1, "k", "1")
+    again = await asyncio.to_thread(command, "retry", str(name))
+    assert "is not parked" in str(again.exception)
+    assert "parked" in (await asyncio.to_thread(command, "park", str(name), "--why", "a move")).output
+    async with KafkaBus(broker) as bus, decisions.reading(bus, name) as changelog:
+        found = await changelog.found()
+    assert found.position.offsets == {"decided.in": 2}
+    assert found.parked is not None
+    assert (found.parked.by, found.parked.reason, found.parked.record) == (getpass.getuser(), "a move", None)
+    assert "tries again" in (await asyncio.to_thread(command, "retry", str(name))).output

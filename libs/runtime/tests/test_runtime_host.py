@@ -228,6 +228,35 @@ async def test_http_answers_for_health_readiness_status_and_metrics() -> None:
             assert (await client.get("/ready")).status_code == 503
 
 
+async def test_a_parked_task_is_told_of_and_holds_up_nothing_else() -> None:
+    def work(declared: LoopDeclared) -> LoopWork:
+        def step(_partition: int, _tables: Tables, batch: Batch) -> Result:
+            raise KeyError(f"a defect over {len(batch.records)} inputs")
+
+        stage = Stage("suffix.add.a", "a.log", 1, [Input("a.in", "none")], step)
+        return LoopWork([stage]) if declared.loop == "a" else suffixing(declared) or LoopWork([])
+
+    bus, service = MemoryBus(loop_topics("a", "b")), Service("suffix", work=work)
+    async with following(bus, service) as (loops, views):
+        status, metrics = Status(service, loops, views), Metrics()
+        bus.append([declaration("a", 1), declaration("b", 1), Out("a.in", b"k", b"x"), Out("b.in", b"k", b"x")])
+        await out(bus, "b", 1)
+        await until(lambda: status.refusals() and not status.unready())
+        app = create_app(service, status, metrics)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
+            assert (await client.get("/ready")).json() == {"ready": True, "reasons": []}
+            found = (await client.get("/status")).json()
+            (reason,) = found["reasons"]
+            assert reason.startswith(
+                "suffix.add.a-0 parked: failed 5 times at a.in 0: KeyError: 'a defect over 1 inputs'"
+            )
+            (task,) = next(stage for stage in found["stages"] if stage["loop"] == "a")["tasks"]
+            assert (task["state"], task["tries"], task["positions"], task["lag"]) == ("parked", 5, {"a.in": 0}, 1)
+            text = (await client.get("/metrics")).text
+            assert 'trimtab_runtime_parked{stage="suffix.add.a"} 1.0' in text
+            assert 'trimtab_runtime_parked{stage="suffix.add.b"} 0.0' in text
+
+
 async def test_http_says_of_a_wrong_request_what_would_be_right() -> None:
     router = APIRouter()
 

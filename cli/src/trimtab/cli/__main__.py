@@ -35,7 +35,7 @@ COMMANDS: Sequence[tuple[str, str, str, str]] = (
     ("status", "trimtab.cli.cluster.commands:status", "Show services, lag, events per second and champions.", CLUSTER),
     ("logs", "trimtab.cli.cluster.commands:logs", "Show what the services and the broker say.", CLUSTER),
     ("down", "trimtab.cli.cluster.commands:down", "Stop what `up` started; nothing is lost.", CLUSTER),
-    ("tasks", "trimtab.cli.tasks:app", "How every task is; move one that stands still.", CLUSTER),
+    ("tasks", "trimtab.cli.tasks:app", "How every task is; decide what becomes of one.", CLUSTER),
     ("setup", "trimtab.cli.cluster.setup:setup", "Prepare a Kafka of your own for the services.", CLUSTER),
 )
 

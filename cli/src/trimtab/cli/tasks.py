@@ -1,6 +1,8 @@
-"""`trimtab tasks`: how the tasks of all stages are, and moving one that stands still at a position it cannot read."""
+"""`trimtab tasks`: how the tasks of all stages are, and what a person decides of one that cannot go on."""
 
 import asyncio
+import getpass
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,21 +16,21 @@ from rich.table import Table
 from trimtab.cli.cluster.address import find
 from trimtab.cli.cluster.status import StatusReader, TaskStatus
 from trimtab.cli.errors import ClusterError
-from trimtab.cli.log import Read, follower
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import times, topics
-from trimtab.runtime import position
+from trimtab.runtime import decisions, position
 from trimtab.runtime.bus import Part
-from trimtab.runtime.errors import FencedError
+from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.decisions import Decision, Found
 from trimtab.runtime.kafka.bus import KafkaBus
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.marks import task_name
+from trimtab.runtime.parking import Parked, RecordAt, Skipped
 from trimtab.runtime.position import Position
 from trimtab.runtime.records import Out
 
-ATTEMPTS = 5
-
-app = typer.Typer(help="How the tasks of all stages are; move one that stands still.", no_args_is_help=True)
+app = typer.Typer(help="How the tasks of all stages are; decide what becomes of one.", no_args_is_help=True)
+Task = Annotated[str, typer.Argument(help="STAGE-PARTITION, such as ingest.dedupe.flights-0.")]
 
 
 class UnknownTaskError(ClusterError):
@@ -50,13 +52,6 @@ class OffsetOutsideError(ClusterError):
 
     def __init__(self, topic: str, offset: int, first: int, end: int) -> None:
         super().__init__(f"{topic} holds offsets {first} to {end}, not {offset}")
-
-
-class TaskBusyError(ClusterError):
-    """The task's owner took its place back each time."""
-
-    def __init__(self, task: str) -> None:
-        super().__init__(f"{task} is being started over and over; stop its service (`trimtab down`) and try again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +112,7 @@ def _row(task: TaskStatus) -> Sequence[str]:
 
 @app.command()
 def seek(
-    task: Annotated[str, typer.Argument(help="STAGE-PARTITION, such as ingest.dedupe.flights-0.")],
+    task: Task,
     topic: Annotated[str, typer.Argument(help="The input topic.")],
     offset: Annotated[int, typer.Argument(help="The next offset to read.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -136,43 +131,110 @@ def seek(
 
 
 async def move(connection: Connection, name: TaskName, topic: str, offset: int) -> tuple[Position, Position]:
-    """Write the task's position anew under its transactional id, which fences whoever runs it; returns (before, after).
-
-    The owner opens the task again and finds the new position. Raises NotAnInputError, OffsetOutsideError,
+    """Write the task's position anew; returns (before, after). Raises NotAnInputError, OffsetOutsideError,
     TaskBusyError.
     """
-    part = Part(topic, name.partition)
-    async with KafkaBus(connection) as bus, follower(connection, [name.changelog]) as changelog:
-        found = await bus.catalog.describe([topic])
-        before = _newest(Position({}, {}, {}), await changelog.catch_up(), name.partition)
-        if topic not in found or (before.offsets and topic not in before.offsets):
-            raise NotAnInputError(str(name), topic, list(before.offsets))
-        first, end = (await bus.catalog.bounds([part]))[part]
-        if not first <= offset <= end:
-            raise OffsetOutsideError(topic, offset, first, end)
-        transactions = bus.transactions(str(name), name.group)
-        try:
-            for _ in range(ATTEMPTS):
-                await transactions.open()
-                before = _newest(before, await changelog.catch_up(), name.partition)
-                after = msgspec.structs.replace(
-                    before,
-                    offsets={**before.offsets, topic: offset},
-                    topic_ids={**before.topic_ids, topic: found[topic].id},
-                )
-                record = Out(name.changelog, position.KEY, position.encode(after))
-                try:
-                    await transactions.commit({Part(name.changelog, name.partition): [record]}, {})
-                except FencedError:
-                    continue
-                return before, after
-        finally:
-            await transactions.close()
-    raise TaskBusyError(str(name))
+    part, made = Part(topic, name.partition), [Position({}, {}, {})]
+    async with KafkaBus(connection) as bus:
+
+        async def change(found: Found) -> Sequence[Out]:
+            before, known = found.position, await bus.catalog.describe([topic])
+            if topic not in known or (before.offsets and topic not in before.offsets):
+                raise NotAnInputError(str(name), topic, list(before.offsets))
+            first, end = (await bus.catalog.bounds([part]))[part]
+            if not first <= offset <= end:
+                raise OffsetOutsideError(topic, offset, first, end)
+            offsets, ids = {**before.offsets, topic: offset}, {**before.topic_ids, topic: known[topic].id}
+            made[:] = [msgspec.structs.replace(before, offsets=offsets, topic_ids=ids)]
+            return [Out(name.changelog, position.KEY, position.encode(made[0]))]
+
+        return (await decisions.write(bus, name, change)).position, made[0]
 
 
-def _newest(before: Position, records: Sequence[Read], partition: int) -> Position:
-    for record in records:
-        if record.partition == partition and record.key == position.KEY and record.value is not None:
-            before = position.decode(record.value)
-    return before
+@app.command()
+def park(
+    task: Task,
+    why: Annotated[str, typer.Option("--why", help="For those who find it so.")] = "no reason given",
+) -> None:
+    """Let a task stand still from now on, until `retry`. The others go on; what it has not committed is void."""
+    name = parse(task)
+
+    async def run() -> None:
+        async with KafkaBus(find(ClusterSettings()).kafka) as bus:
+            await decisions.park(bus, name, _decision(why))
+
+    asyncio.run(run())
+    print(f"{name}: parked; `trimtab tasks retry {name}` lets it go on")
+
+
+@app.command()
+def retry(task: Task) -> None:
+    """Let a parked task try again where it stands, such as after a fix: nothing is lost, nothing comes twice."""
+    name = parse(task)
+
+    async def run() -> Parked:
+        async with KafkaBus(find(ClusterSettings()).kafka) as bus:
+            return await decisions.retry(bus, name)
+
+    asyncio.run(run())
+    print(f"{name}: tries again; `trimtab tasks list` shows how it fares")
+
+
+@app.command()
+def skip(
+    task: Task,
+    topic: Annotated[str, typer.Argument(help="The input topic that `trimtab tasks list` names.")],
+    offset: Annotated[int, typer.Argument(help="The record's offset there.")],
+    why: Annotated[str, typer.Option("--why", help="For the audit: kept with the record.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Have a parked task pass over the one record at which it gave up.
+
+    The record is kept as it came in the task's changelog, with who had it skipped, when and why: `trimtab tasks
+    skipped` shows it. Only the record that the task names can be skipped.
+    """
+    name = parse(task)
+    if not yes:
+        typer.confirm(f"pass over {topic} {offset} in {name}? Nothing will ever come of this record.", abort=True)
+
+    async def run() -> None:
+        async with KafkaBus(find(ClusterSettings()).kafka) as bus:
+            await decisions.skip(bus, name, RecordAt(topic, offset), _decision(why))
+
+    asyncio.run(run())
+    print(f"{name}: goes on behind {topic} {offset}; `trimtab tasks skipped {name}` shows what was passed over")
+
+
+@app.command()
+def skipped(task: Task) -> None:
+    """Show the records that people had a task pass over, one JSON object on each line."""
+    name = parse(task)
+
+    async def run() -> Sequence[Skipped]:
+        async with KafkaBus(find(ClusterSettings()).kafka) as bus, decisions.reading(bus, name) as changelog:
+            return (await changelog.found()).skipped
+
+    for one in asyncio.run(run()):
+        print(json.dumps(plain(one), ensure_ascii=False))
+
+
+def plain(one: Skipped) -> dict[str, object]:
+    """A skipped record for people and scripts: time as RFC 3339, bytes as text where they are text, else in hex.
+
+    >>> plain(Skipped("kim", 0, "a bug", "in", 4, b"k", b"\\xff", ()))["value_hex"]
+    'ff'
+    """
+    head = {"at": times.text(one.at_ms), "by": one.by, "why": one.why, "topic": one.topic, "offset": one.offset}
+    headers = {name: value.decode("utf-8", "backslashreplace") for name, value in one.headers}
+    return {**head, **_text("key", one.key), **_text("value", one.value), "headers": headers}
+
+
+def _text(name: str, value: bytes | None) -> dict[str, str | None]:
+    try:
+        return {name: None if value is None else value.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_hex": (value or b"").hex()}
+
+
+def _decision(why: str) -> Decision:
+    return Decision(getpass.getuser(), wall_ms(), why)

@@ -34,10 +34,15 @@ class TaskStatus:
     records: int
     positions: Mapping[str, int]
 
+    @property
+    def stands(self) -> bool:
+        """Whether only a person gets it to run again."""
+        return self.state in ("parked", "stopped")
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """A process with what it says of itself. `reasons`: why it is not ready."""
+    """A process with what it says of itself. `reasons`: why it is not ready, and what a person has to mend."""
 
     process: ProcessState
     tasks: Sequence[TaskStatus] = ()

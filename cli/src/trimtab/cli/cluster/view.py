@@ -15,6 +15,7 @@ from rich.text import Text
 from trimtab.cli.cluster.state import ClusterState, ProcessState
 from trimtab.cli.cluster.status import LoopStatus, ServiceStatus, Status, StatusReader
 from trimtab.contracts import times
+from trimtab.runtime.marks import task_name
 
 COLOURS = {"ready": "green", "starting": "yellow", "not ready": "yellow", "waiting": "red", "stopped": "dim"}
 REFRESH_S = 1.0
@@ -23,9 +24,7 @@ REFRESH_S = 1.0
 def table(status: Status) -> RenderableType:
     """Services, loops and addresses."""
     parts: list[RenderableType] = [_services(status.services)]
-    parts += [
-        Text(f"{one.process.name}: {reason}", style="yellow") for one in status.services for reason in one.reasons[:3]
-    ]
+    parts += [line for one in status.services for line in _reasons(one)]
     if status.loops:
         parts.append(_loops(status.loops))
     addresses = f"Kafka {status.kafka}"
@@ -126,6 +125,14 @@ def _services(services: Sequence[ServiceStatus]) -> Table:
         state = Text(process.phase, style=COLOURS[process.phase])
         grid.add_row(name, state, (process.url or "").rpartition(":")[2], *_figures(one), str(process.restarts))
     return grid
+
+
+def _reasons(one: ServiceStatus) -> list[Text]:
+    """Every task that stands still, and some of the rest."""
+    standing = tuple(f"{task_name(task.group, task.partition)} {task.state}" for task in one.tasks if task.stands)
+    red = [Text(f"{one.process.name}: {told}", style="red") for told in one.reasons if told.startswith(standing)]
+    rest = [told for told in one.reasons if not told.startswith(standing)]
+    return [*red, *(Text(f"{one.process.name}: {told}", style="yellow") for told in rest[:3])]
 
 
 def _figures(one: ServiceStatus) -> tuple[str, str, str]:

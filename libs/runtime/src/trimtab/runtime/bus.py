@@ -80,8 +80,8 @@ class Transactions(Protocol):
     async def commit(self, writes: Writes, offsets: Mapping[Part, int]) -> None:
         """Write and commit. `offsets` become the group's, for other people's tools; empty: they stay.
 
-        Raises FencedError or OutcomeUnknownError; after any error the transaction may or may not have been applied, and
-        nothing but `close` and another `open` is allowed.
+        Raises FencedError, OutcomeUnknownError or RecordRefusedError; after any error the transaction may or may not
+        have been applied, and nothing but `close` and another `open` is allowed.
         """
 
     async def close(self) -> None:

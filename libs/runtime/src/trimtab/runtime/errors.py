@@ -1,5 +1,7 @@
 """Everything the runtime can complain about. Refusals stop a task until a person acts; the rest is tried again."""
 
+from collections.abc import Mapping
+
 
 class StageRuntimeError(Exception):
     """Root of the runtime's errors."""
@@ -69,6 +71,25 @@ class AssignmentOutdatedError(StageRuntimeError):
     def __init__(self, group: str) -> None:
         self.group = group
         super().__init__(f"group {group} gave out an assignment from before the stage changed; joining again")
+
+
+class RecordRefusedError(StageRuntimeError):
+    """The broker would not have what a step wrote, and never will: it is too large, or no record at all."""
+
+    def __init__(self, topic: str, partition: int, kind: str) -> None:
+        self.topic, self.partition = topic, partition
+        super().__init__(f"{kind}: the broker refuses what was written to {topic}[{partition}]")
+
+
+class StepRaisedError(StageRuntimeError):
+    """A step, a decoder or a table raised `cause`: a defect of ours, that the same records would bring up again.
+
+    `spans`: first and last offset of the batch, by input. `alone`: it has one cause, a single record or none at all.
+    """
+
+    def __init__(self, cause: Exception, spans: Mapping[str, tuple[int, int]], records: int, *, alone: bool) -> None:
+        self.cause, self.spans, self.records, self.alone = cause, spans, records, alone
+        super().__init__(f"{type(cause).__name__}: {cause}")
 
 
 class RefusalError(StageRuntimeError):
@@ -151,3 +172,19 @@ class EdgeSilentError(StageRuntimeError):
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         super().__init__(f"no acknowledgement within {timeout_s:g} s; send the same records again, with the same ids")
+
+
+class TaskUnfitError(StageRuntimeError):
+    """What a person decided does not fit how the task is."""
+
+    def __init__(self, task: str, problem: str) -> None:
+        self.task = task
+        super().__init__(f"{task} {problem}; `trimtab tasks list` shows how it is")
+
+
+class TaskBusyError(StageRuntimeError):
+    """The task's owner took its place back each time."""
+
+    def __init__(self, task: str) -> None:
+        self.task = task
+        super().__init__(f"{task} is being started over and over; stop its service (`trimtab down`) and try again")

@@ -47,6 +47,17 @@ class Inbox:
         self._size = self.waiting = 0
         self.open = self.flowing = self.ended = False
 
+    def stand(self, offset: int, end: int) -> None:
+        """Take nothing, and show how far behind that is."""
+        self.stop()
+        self.position = self.next_offset = offset
+        self.end = end
+
+    @property
+    def head_ms(self) -> int:
+        """When the record that comes next was written."""
+        return self._chunks[0].records[0].timestamp
+
     def put(self, records: Sequence[Read], now_s: float) -> None:
         """Records that have just been fetched."""
         size = sum([len(record.value) for record in records if record.value is not None])

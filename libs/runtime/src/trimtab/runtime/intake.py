@@ -77,8 +77,10 @@ class Intake:
                 clock.silent()
 
     def take(self, limit: int, now_s: float, now_ms: int) -> dict[str, Sequence[Read]]:
-        """Records for one batch by topic, shared evenly among the inputs that have some."""
+        """Records for one batch by topic, shared evenly among the inputs that have some (the oldest, if so few)."""
         ready = [t for t, box in self._inboxes.items() if box.waiting and self._held.get(t, 0.0) <= now_s]
+        if limit < len(ready):
+            ready = sorted(ready, key=lambda topic: self._inboxes[topic].head_ms)[:limit]
         passed_ms = self._gate.passed_ms()
         share = max(1, limit // max(1, len(ready)))
         taken = {topic: self._take(topic, share, Moment(now_s, now_ms, passed_ms)) for topic in ready}

@@ -8,7 +8,8 @@ class Options:
     """`flush_s`: how long a moved position may stay unwritten, and how often group offsets are committed.
     `backoff_s`, `backoff_most_s`: wait before a failed task opens again, doubled each time. `check_s`: how often
     topics are compared with what was declared. `close_s`: how long a task may take to finish its transaction.
-    `breath_s`: the longest rest after a transaction that took long.
+    `breath_s`: the longest rest after a transaction that took long. `park_after`: failures of a step in a row, at the
+    same position, after which a task stands still until a person has decided.
     """
 
     flush_s: float = 1.0
@@ -17,3 +18,4 @@ class Options:
     check_s: float = 10.0
     close_s: float = 5.0
     breath_s: float = 0.1
+    park_after: int = 5

@@ -14,7 +14,9 @@ from trimtab.runtime.errors import (
     TopicReplacedError,
 )
 
-KEY = b"\x00position"
+RESERVED = b"\x00"
+"""Changelog keys that begin so are the runtime's own, and no table's: a table has a name."""
+KEY = RESERVED + b"position"
 _SEPARATOR = b"\x00"
 
 

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trimtab.runtime import marks, position
+from trimtab.runtime import marks, parking, position
 from trimtab.runtime.bus import Bus, Part
+from trimtab.runtime.parking import Parked
 from trimtab.runtime.position import Position
 from trimtab.runtime.records import Read
 from trimtab.runtime.stage import Stage
@@ -15,36 +16,50 @@ _POLL_S = 1.0
 
 
 class Restored:
-    """Tables and position of one task, as far as they have been read."""
+    """Tables and position of one task, as far as they have been read.
+
+    `parked`: the task stands still. `error`: the first that a table's decoder raised; such a table is of no use.
+    `end`: of the changelog, next offset after what was read.
+    """
 
     def __init__(self, stage: Stage, partition: int) -> None:
         self.tables: dict[str, Table[Any, Any]] = {spec.name: Table(spec) for spec in stage.tables}
         self.position: Position | None = None
-        self.entries = 0
+        self.parked: Parked | None = None
+        self.error: Exception | None = None
+        self.entries = self.end = 0
         self._changelog = Part(stage.changelog, partition)
         self._by_topic = {spec.topic: self.tables[spec.name] for spec in stage.tables if spec.topic is not None}
         self.parts = [self._changelog, *(Part(topic, partition) for topic in self._by_topic)]
 
     def apply(self, part: Part, records: Sequence[Read]) -> None:
-        """Records of one of `parts`, in order. Raises what the tables' decoders raise."""
+        """Records of one of `parts`, in order."""
         if part == self._changelog:
             self._apply_changelog(records)
             return
         table = self._by_topic[part.topic]
         for record in records:
             if record.key is not None and not marks.is_mark(record):
-                table.load(record.key, record.value)
-                self.entries += 1
+                self._load(table, record.key, record.value)
 
     def _apply_changelog(self, records: Sequence[Read]) -> None:
         for record in records:
             if record.key == position.KEY:
                 self.position = position.decode(record.value) if record.value is not None else None
-            elif record.key is not None:
+            elif record.key == parking.KEY:
+                self.parked = parking.decode(record.value) if record.value is not None else None
+            elif record.key is not None and not record.key.startswith(position.RESERVED):
                 name, key = position.split_entry_key(record.key)
-                self.entries += 1
-                if name in self.tables:
-                    self.tables[name].load(key, record.value)
+                self._load(self.tables.get(name), key, record.value)
+
+    def _load(self, table: Table[Any, Any] | None, key: bytes, value: bytes | None) -> None:
+        """Read on after an entry that cannot be decoded: behind it may stand that the task is parked."""
+        self.entries += 1
+        try:
+            if table is not None:
+                table.load(key, value)
+        except Exception as error:  # noqa: BLE001 the task raises it, unless it is parked
+            self.error = self.error or error
 
 
 async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
@@ -55,6 +70,7 @@ async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
     """
     found = Restored(stage, partition)
     bounds = await bus.catalog.bounds(found.parts)
+    found.end = bounds[Part(stage.changelog, partition)][1]
     reader = await bus.reader({part: begin for part, (begin, _) in bounds.items()})
     try:
         while _behind(reader.positions(), bounds):

@@ -3,9 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -14,12 +15,13 @@ from trimtab.contracts.specs import Metric
 from trimtab.runtime.bus import Part, Transactions
 from trimtab.runtime.clock import Now
 from trimtab.runtime.effects import Effects
-from trimtab.runtime.errors import RefusalError
+from trimtab.runtime.errors import RecordRefusedError, RefusalError, StepRaisedError
 from trimtab.runtime.inbox import Inbox
 from trimtab.runtime.intake import Gate, Intake
 from trimtab.runtime.marks import Mark, task_name
 from trimtab.runtime.options import Options
 from trimtab.runtime.outgoing import Draft
+from trimtab.runtime.parking import WIDE, Narrowed
 from trimtab.runtime.position import Position
 from trimtab.runtime.progress import Progress
 from trimtab.runtime.records import Read
@@ -48,7 +50,7 @@ class Surroundings:
 class Opened:
     """What opening a task brought: tables as restored, where to read on, what is open.
 
-    `refill` asks the dispatcher for more where an inbox has run low.
+    `refill` asks the dispatcher for more where an inbox has run low. `narrowed`: what failed before is taken in small.
     """
 
     transactions: Transactions
@@ -58,6 +60,17 @@ class Opened:
     inboxes: Mapping[str, Inbox]
     gate: Gate
     refill: Callable[[], None]
+    narrowed: Narrowed = WIDE
+
+
+class Tried(NamedTuple):
+    """What a step is given in one batch."""
+
+    records: Mapping[str, Sequence[Read]]
+    others: int = 0
+
+
+NOTHING_TRIED = Tried({})
 
 
 class Session:
@@ -82,6 +95,7 @@ class Session:
         self._said_ms = UNKNOWN_MS
         self._placed = self._positions()
         self._shown: Mapping[Part, int] = {}
+        self._tried = NOTHING_TRIED
         self._rest_until_s = self._committed_s = self._shown_s = 0.0
         self.closing = False
         self.refusal: RefusalError | None = None
@@ -101,7 +115,9 @@ class Session:
 
     async def run(self) -> None:
         """Work until `closing`."""
-        self.effects.start(self._stage.resume(self._partition, self._opened.tables))
+        with self._blaming():
+            resumed = self._stage.resume(self._partition, self._opened.tables)
+        self.effects.start(resumed)
         try:
             while not self.closing:
                 if self.refusal is not None:
@@ -128,7 +144,7 @@ class Session:
 
     def _next_s(self) -> float:
         now_s = self._loop.time()
-        if self._intake.full(self._stage.max_batch):
+        if self._intake.full(self._limit()):
             return now_s
         at_ms, _ = self._opened.progress.now()
         if self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms or self._marks(self._claim()):
@@ -137,6 +153,33 @@ class Session:
         flush_s = max(self._committed_s, self._shown_s) + self._around.options.flush_s if unplaced else math.inf
         return min(self._intake.wakes_s(), flush_s)
 
+    def _narrow(self) -> bool:
+        """Whether the record that made the task fail may still be ahead (or is just being tried)."""
+        return self._opened.narrowed.covers(self._placed)
+
+    def _limit(self) -> int:
+        return min(self._opened.narrowed.limit, self._stage.max_batch) if self._narrow() else self._stage.max_batch
+
+    def _take(self, now_s: float) -> Mapping[str, Sequence[Read]]:
+        """The next batch's records; where a cause is looked for, effects and time are stepped without any."""
+        at_ms, _ = self._opened.progress.now()
+        if self._narrow() and (self.effects.ended or at_ms > self._stepped_ms):
+            return {}
+        return self._intake.take(self._limit(), now_s, self._around.now_ms())
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        """What is raised in here is a defect of ours. Raises StepRaisedError."""
+        try:
+            yield
+        except Exception as error:
+            raise self._raised(error) from error
+
+    def _raised(self, error: Exception) -> StepRaisedError:
+        spans = {topic: (some[0].offset, some[-1].offset) for topic, some in self._tried.records.items()}
+        count = sum(map(len, self._tried.records.values()))
+        return StepRaisedError(error, spans, count, alone=not count or count + self._tried.others == 1)
+
     async def _turn(self) -> None:
         await self._work()
         self.settled_ms, self.settled = self._stepped_ms, self._positions()
@@ -144,11 +187,12 @@ class Session:
     async def _work(self) -> None:
         now_s = self._loop.time()
         self._intake.expire(now_s)
-        records = self._intake.take(self._stage.max_batch, now_s, self._around.now_ms())
+        records = self._take(now_s)
         self._opened.refill()
         done = self.effects.take()
         self._around.record(self._waits(done))
         at_ms, _ = self._opened.progress.now()
+        self._tried = Tried(records, len(done) + (at_ms > self._stepped_ms))
         if not records and not done and at_ms <= self._stepped_ms:
             self._intake.after_step()
             await self._commit(NOTHING, UNTRACED)
@@ -156,9 +200,10 @@ class Session:
         self._stepped_ms = at_ms
         started_s = time.perf_counter()
         traced = self._around.tracing.begin(self._stage.group, records)
-        result = self._stage.step(
-            self._partition, self._opened.tables, Batch(records, at_ms, self._around.now_ms(), done)
-        )
+        with self._blaming():
+            result = self._stage.step(
+                self._partition, self._opened.tables, Batch(records, at_ms, self._around.now_ms(), done)
+            )
         spent_s = time.perf_counter() - started_s
         if spent_s > SLOW_STEP_S:
             log.warning(
@@ -176,11 +221,12 @@ class Session:
 
     async def _commit(self, result: Result, traced: Traced) -> None:
         draft = Draft(self._stage, self._partition)
-        draft.add(traced.rewrite(result.out, result.milestones))
-        changed = draft.flush(self._opened.tables)
+        with self._blaming():
+            draft.add(traced.rewrite(result.out, result.milestones))
+            changed = draft.flush(self._opened.tables)
         positions, offsets, now_s = self._positions(), self._offsets(), self._loop.time()
         marks = self._marks(self._claim())
-        flush_s = 0.0 if self.closing else self._around.options.flush_s
+        flush_s = 0.0 if self.closing or self._narrow() else self._around.options.flush_s
         due = now_s >= self._committed_s + flush_s and positions != self._placed
         show = now_s >= self._shown_s + flush_s and offsets != self._shown
         if not (changed or result.out or marks or due or show):
@@ -188,7 +234,10 @@ class Session:
             return
         started_s = self._loop.time()
         draft.place(Position(positions, dict(self._opened.topic_ids), self._opened.progress.state()))
-        await self._opened.transactions.commit(draft.writes(marks), offsets if show else {})
+        try:
+            await self._opened.transactions.commit(draft.writes(marks), offsets if show else {})
+        except RecordRefusedError as error:
+            raise self._raised(error) from error
         ended_s = self._loop.time()
         self._placed, self._committed_s = positions, ended_s
         for mark in marks:

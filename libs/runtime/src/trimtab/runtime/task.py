@@ -8,28 +8,41 @@ from typing import Literal
 import structlog
 
 from trimtab.contracts import telemetry
+from trimtab.runtime import parking
 from trimtab.runtime.bus import Bus, Consumer, Declared, Part, TopicInfo, Transactions
-from trimtab.runtime.errors import BusSilentError, RefusalError, StageRuntimeError, StrayCancellationError
+from trimtab.runtime.errors import (
+    BusSilentError,
+    RefusalError,
+    StageRuntimeError,
+    StepRaisedError,
+    StrayCancellationError,
+)
 from trimtab.runtime.inbox import Inbox
 from trimtab.runtime.intake import Gate
 from trimtab.runtime.marks import task_name
+from trimtab.runtime.parking import Parked, Patience
 from trimtab.runtime.position import Held, check_topics, starts
 from trimtab.runtime.progress import Clock, Progress, ReportedClock, writer_clock
+from trimtab.runtime.records import Out
 from trimtab.runtime.restore import Restored, restore
 from trimtab.runtime.session import Opened, Session, Surroundings
 from trimtab.runtime.stage import UNKNOWN_MS, Measure, Stage
+from trimtab.runtime.standing import Standing
 from trimtab.runtime.views import ViewReader
 
 log = structlog.get_logger(__name__)
 
-State = Literal["opening", "restoring", "waiting", "running", "failed", "stopped", "closed"]
+State = Literal["opening", "restoring", "waiting", "running", "failed", "stopped", "parked", "closed"]
+STANDING = ("stopped", "parked")
+"""States that only a person ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
     """How a task is. `reason`: why it failed or stands still. `progress_ms` None: unknown yet.
 
-    All that follows from `progress_ms` and `positions` is committed.
+    `tries`: how often its step has failed in a row where it stands. All that follows from `progress_ms` and `positions`
+    is committed.
     """
 
     partition: int
@@ -42,6 +55,7 @@ class TaskStatus:
     taken: int
     transactions: int
     restarts: int
+    tries: int = 0
     entries: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -75,6 +89,8 @@ class Task:
         self.inboxes = {source.topic: Inbox(2 * stage.max_batch) for source in stage.inputs}
         self._stage, self._place, self._around = stage, place, around
         self._gate = Gate(stage, place.views)
+        self._patience = Patience(around.options.park_after)
+        self._changelog = Part(stage.changelog, partition)
         self._closing = asyncio.Event()
         self._session: Session | None = None
         self._opened: Opened | None = None
@@ -84,7 +100,10 @@ class Task:
         self._restarts = self._failures = self._taken = self._committed = 0
 
     async def run(self) -> None:
-        """Run until closed. Failures are logged and tried again; a refusal stands until the task is closed."""
+        """Run until closed. Failures are logged and tried again; a refusal stands until the task is closed.
+
+        A step that fails again and again parks the task: it stands until a person has decided.
+        """
         while not self._closing.is_set():
             try:
                 await self._live()
@@ -151,17 +170,18 @@ class Task:
             taken=self._taken + (session.taken if session is not None else 0),
             transactions=self._committed + (session.committed if session is not None else 0),
             restarts=self._restarts,
+            tries=self._patience.tries,
             entries={name: len(table) for name, table in opened.tables.items()} if opened is not None else {},
         )
 
     async def _live(self) -> None:
-        """One life: open, work, close."""
+        """One life: open, work, close. A parked task stands still instead, and lives on when a person has decided."""
         self._halt()
         transactions = self._place.bus.transactions(self.name, self._stage.group)
         try:
             started_s = asyncio.get_running_loop().time()
             opened = await self._open(transactions)
-            if opened is not None:
+            if isinstance(opened, Opened):
                 spent_s = asyncio.get_running_loop().time() - started_s
                 stage = {"stage": self._stage.group}
                 self._around.record([Measure(telemetry.RUNTIME_RESTORE_DURATION, spent_s, stage)])
@@ -169,6 +189,8 @@ class Task:
         finally:
             self._halt()
             await transactions.close()
+        if isinstance(opened, Standing):
+            await self._stand(opened)
 
     def _halt(self) -> None:
         for topic, box in self.inboxes.items():
@@ -176,8 +198,8 @@ class Task:
                 self._place.consumer().pause(Part(topic, self.partition))
             box.stop()
 
-    async def _open(self, transactions: Transactions) -> Opened | None:
-        """Fence, restore, check, seek; None when closed meanwhile. Raises RefusalError."""
+    async def _open(self, transactions: Transactions) -> Opened | Standing | None:
+        """Fence, restore, check, seek; None when closed meanwhile. Raises RefusalError, StepRaisedError."""
         self._state = "opening"
         needed: dict[str, int | None] = {source.topic: self._stage.partitions for source in self._stage.inputs}
         needed |= {view.topic: None for view in self._stage.views}
@@ -190,6 +212,11 @@ class Task:
         self._state = "restoring"
         ids = {source.topic: found[source.topic].id for source in self._stage.inputs}
         restored, committed = await self._find([Part(topic, self.partition) for topic in ids])
+        parked = restored.parked or await self._give_up(restored, transactions)
+        if parked is not None:
+            return Standing(parked, self._changelog, restored.end)
+        if restored.error is not None:
+            raise StepRaisedError(restored.error, {}, 0, alone=True)
         offsets = await self._starts(restored, committed, ids)
         self._state = "waiting"
         if not await self._views_ready():
@@ -198,7 +225,31 @@ class Task:
         if restored.position is not None:
             progress.restore(restored.position.progress)
         self._start(offsets)
-        return Opened(transactions, restored.tables, progress, ids, self.inboxes, self._gate, self._refill)
+        narrowed = self._patience.narrowed
+        return Opened(transactions, restored.tables, progress, ids, self.inboxes, self._gate, self._refill, narrowed)
+
+    async def _give_up(self, restored: Restored, transactions: Transactions) -> Parked | None:
+        """Park the task if it has failed too often where it stands.
+
+        Only here: what has just been restored under our own epoch is where the task stands, whoever ran it in between.
+        """
+        offsets = restored.position.offsets if restored.position is not None else {}
+        self._patience.opened(offsets)
+        parked = self._patience.verdict(offsets, self._around.now_ms())
+        if parked is not None:
+            out = Out(self._changelog.topic, parking.KEY, parking.encode(parked))
+            await transactions.commit({self._changelog: [out]}, {})
+        return parked
+
+    async def _stand(self, standing: Standing) -> None:
+        """Do nothing until a person has decided."""
+        await standing.show(self._place.bus, self.inboxes)
+        parked = standing.parked
+        self._opened, self._failures, self._patience.tries = None, 0, parked.tries
+        self._state, self._reason = "parked", parked.told(self.name)
+        log.error("task parked", task=self.name, reason=self._reason, positions=parked.offsets, tries=parked.tries)
+        await standing.until_decided(self._place.bus, self.inboxes, self._closing)
+        self._patience.forget()
 
     async def _find(self, parts: Sequence[Part]) -> tuple[Restored, Mapping[Part, int]]:
         """State and position, and the group's offsets where there is no position.
@@ -273,6 +324,9 @@ class Task:
         await self._back_off()
 
     def _note(self, state: Literal["failed", "stopped"], error: Exception) -> None:
+        if isinstance(error, StepRaisedError):
+            self._patience.failed(error)
+            error = error.cause
         was, self._state, self._reason = self._state, state, f"{type(error).__name__}: {error}"
         self._restarts += 1
         self._failures += 0 if isinstance(error, BusSilentError) else 1
@@ -293,7 +347,9 @@ class Task:
 
     async def _back_off(self) -> None:
         options = self._around.options
-        delay_s = min(options.backoff_s * 2 ** min(max(self._failures - 1, 0), 10), options.backoff_most_s)
+        delay_s = min(
+            options.backoff_s * 2 ** min(max(self._failures, self._patience.tries, 1) - 1, 10), options.backoff_most_s
+        )
         try:
             await asyncio.wait_for(self._closing.wait(), delay_s)
         except TimeoutError:

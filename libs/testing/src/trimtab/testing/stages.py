@@ -11,6 +11,7 @@ from trimtab.runtime.options import Options
 from trimtab.runtime.records import Out, Record
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.stage import Stage
+from trimtab.runtime.task import STANDING
 from trimtab.runtime.tracing import NO_TRACING, Tracing
 from trimtab.runtime.views import Views
 from trimtab.runtime.worker import Worker
@@ -77,7 +78,7 @@ def _settled(worker: Worker) -> bool:
     stage = worker.stage
     clocked = any(source.clock != "none" for source in stage.inputs)
     return len(status.tasks) == stage.partitions and all(
-        task.state == "stopped" or (task.state == "running" and task.lag == 0 and (task.idle or not clocked))
+        task.state in STANDING or (task.state == "running" and task.lag == 0 and (task.idle or not clocked))
         for task in status.tasks
     )
 

@@ -40,7 +40,8 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                             plane='data',
                             per='stage',
                             description='Position and tables of each task of a stage of the loop, written in the '
-                                        'same transaction as its outputs.',
+                                        'same transaction as its outputs; that it is parked, and records that a '
+                                        'person had it skip.',
                             key='table and entry',
                             value='changelog',
                             schema=None,
@@ -69,7 +70,8 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                                     topic='{service}-{verb}.changelog',
                                     plane='control',
                                     per='stage',
-                                    description='Position and tables of each task of a stage that serves all loops.',
+                                    description='Position and tables of each task of a stage that serves all loops; '
+                                                'that it is parked, and records that a person had it skip.',
                                     key='table and entry',
                                     value='changelog',
                                     schema=None,

@@ -7,7 +7,7 @@ from trimtab.contracts import telemetry
 from trimtab.runtime.host.loops import Loops
 from trimtab.runtime.host.service import Service
 from trimtab.runtime.stage import Measure
-from trimtab.runtime.task import TaskStatus
+from trimtab.runtime.task import STANDING, TaskStatus
 from trimtab.runtime.views import ViewReader, Views
 from trimtab.runtime.worker import StageStatus
 
@@ -60,7 +60,7 @@ class Status:
         ]
         for _, stage in self.stages():
             reasons += [f"{stage.group} is joining its group"] if stage.state == "joining" else []
-            reasons += [_said(stage.group, task) for task in stage.tasks if task.state not in ("running", "stopped")]
+            reasons += [_said(stage.group, task) for task in stage.tasks if task.state not in ("running", *STANDING)]
         return [*reasons, *self._service.ready()]
 
     def refusals(self) -> list[str]:
@@ -71,13 +71,15 @@ class Status:
             if state.state == "refused"
         ]
         tasks = [(stage.group, task) for _, stage in self.stages() for task in stage.tasks]
-        return [*loops, *(_said(group, task) for group, task in tasks if task.state == "stopped")]
+        return [*loops, *(_said(group, task) for group, task in tasks if task.state in STANDING)]
 
     def measures(self) -> list[Measure]:
         """The gauges of all stages."""
         found: list[Measure] = []
         for _, stage in self.stages():
             found.append(Measure(telemetry.RUNTIME_TASKS, len(stage.tasks), {"stage": stage.group}))
+            parked = sum(task.state == "parked" for task in stage.tasks)
+            found.append(Measure(telemetry.RUNTIME_PARKED, parked, {"stage": stage.group}))
             for task in stage.tasks:
                 where = {"stage": stage.group, "partition": str(task.partition)}
                 found.append(Measure(telemetry.RUNTIME_LAG, task.lag, where))
@@ -128,6 +130,7 @@ class Status:
             "records": task.taken,
             "transactions": task.transactions,
             "restarts": task.restarts,
+            "tries": task.tries,
             "entries": dict(task.entries),
         }
 

@@ -17,7 +17,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
 
 from trimtab.runtime.bus import Part, Writes
-from trimtab.runtime.errors import BusSilentError, FencedError, OutcomeUnknownError
+from trimtab.runtime.errors import BusSilentError, FencedError, OutcomeUnknownError, RecordRefusedError
 from trimtab.runtime.kafka.batches import Identity, Sequences, encode
 from trimtab.runtime.kafka.connection import REQUEST_TIMEOUT_MS, Connection
 from trimtab.runtime.kafka.coordinator import Coordinator
@@ -30,6 +30,8 @@ OPEN_S = 60.0
 _PAUSE_S = 0.02
 _DUPLICATE = 46
 _LOST_OWNERSHIP = {47, 48, 90}
+_REFUSED = {10, 18, 87}
+"""MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_RECORD."""
 _ALL_REPLICAS = -1
 
 
@@ -64,7 +66,8 @@ class KafkaTransactions:
     async def commit(self, writes: Writes, offsets: Mapping[Part, int]) -> None:
         """Write and commit, only once every batch has been acknowledged.
 
-        Raises FencedError, OutcomeUnknownError, and aiokafka's KafkaError where the broker refuses a batch.
+        Raises FencedError, OutcomeUnknownError, RecordRefusedError, and aiokafka's KafkaError where the broker refuses
+        a batch for another reason.
         """
         producer = self._producer
         if producer is None:
@@ -130,12 +133,14 @@ class KafkaTransactions:
         return [part for part, code in answers if self._again(part, code)]
 
     def _again(self, part: Part, code: int) -> bool:
-        """Whether a batch has to be sent again. Raises FencedError, and KafkaError where the broker refuses it."""
+        """Whether a batch has to be sent again. Raises FencedError, RecordRefusedError, KafkaError."""
         if code in (0, _DUPLICATE):
             return False
         if code in _LOST_OWNERSHIP:
             raise FencedError(self._id)
         kind = kafka_errors.for_code(code)
+        if code in _REFUSED:
+            raise RecordRefusedError(part.topic, part.partition, kind.__name__)
         if not kind.retriable:
             raise kind(f"{part.topic}[{part.partition}]")
         return True
