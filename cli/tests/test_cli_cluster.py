@@ -200,12 +200,19 @@ def test_services_that_something_else_runs_are_seen_as_far_as_they_answer() -> N
                 return httpx.Response(200, json={**scoring, "ready": True})
             case 2, "/v1/loops/flights/deployment":
                 return httpx.Response(200, json=deployment)
+            case 4, "/status":
+                return httpx.Response(200, json={**ANSWER, "stages": [], "ready": True})
+            case 4, "/v1/loops":
+                return httpx.Response(200, json={"items": [failed, {"loop": "gone"}], "next": None})
         raise httpx.ConnectError("refused", request=request)
 
+    why = {"request_id": "r", "at": "2013-01-02T03:04:00.000Z", "reason": "one_class", "error": "only one class"}
+    failed = {"loop": "flights", "training_failed": why}
     services = {"ingest": ["http://h:1"], "predictor": ["http://h:2"], "monitor": ["http://h:3"]}
+    services["registry"] = ["http://h:4"]
     with StatusReader(httpx.MockTransport(answer)) as reader:
         found = reader.elsewhere(Addresses(Connection("k:9092"), services))
-    assert [one.process.phase for one in found.services] == ["not ready", "ready", "stopped"]
+    assert [one.process.phase for one in found.services] == ["not ready", "ready", "stopped", "ready"]
     assert not found.ready
     assert [one.champion for one in found.loops] == [7]
     page = io.StringIO()
@@ -215,6 +222,7 @@ def test_services_that_something_else_runs_are_seen_as_far_as_they_answer() -> N
         "monitor: nothing answers at http://h:3",
         "Kafka k:9092",
         "model 7",
+        "flights: the last training failed: 2013-01-02 03:04 one_class: only one class",
     ):
         assert text in page.getvalue(), text
 

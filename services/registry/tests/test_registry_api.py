@@ -11,6 +11,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from trimtab.contracts import control, topics
+from trimtab.contracts.control import RetrainCause, RetrainRequested, TrainingFailed
 from trimtab.registry.adapters.database import TOPICS, Projected, migrate
 from trimtab.registry.adapters.desk import Desk
 from trimtab.registry.adapters.queries import Queries
@@ -31,6 +32,7 @@ from trimtab.testing.models import trained
 TRAINER, REGISTRY = Signer.generate(), Signer.generate()
 TRUSTED = {topics.MODEL_TRAINED: TRAINER.verifier(), topics.DEPLOYMENT_CHANGED: REGISTRY.verifier()}
 MODEL = b"a model"
+DAY_MS = 86_400_000
 
 
 class Registry:
@@ -96,7 +98,7 @@ async def registry(tmp_path: Path) -> Registry:
     made.tell(
         declared(offers()),
         sign(trained("a", verdict="first", digest=digest)),
-        sign(trained("b", at_ms=86_400_000, against=1, digest="b" * 64)),
+        sign(trained("b", at_ms=DAY_MS, against=1, digest="b" * 64)),
     )
     return made
 
@@ -112,6 +114,38 @@ async def test_loops_versions_deployments(registry: Registry, stack: AsyncExitSt
     assert one["at"] == "1970-01-01T00:00:00.000Z"
     assert one["request"] is None
     assert one["dataset"]["ranges"][0]["topic"] == "offers.predictions"
+
+
+async def test_a_loop_says_that_its_last_training_failed_until_one_succeeds(
+    registry: Registry, stack: AsyncExitStack
+) -> None:
+    def requested(request_id: str, at_ms: int) -> RetrainRequested:
+        cause = RetrainCause(kind="age", signals=[])
+        return RetrainRequested(loop="offers", at_ms=at_ms, request_id=request_id, cause=cause, loop_version=1)
+
+    async def failure() -> Any:
+        return (await client.get("/v1/loops")).json()["items"][0]["training_failed"]
+
+    async def failed_once() -> Any:
+        while (told := await failure()) is None:  # noqa: ASYNC110 what changes is behind HTTP
+            await asyncio.sleep(0.01)
+        return told
+
+    client = await registry.start(stack)
+    await until(client, "/v1/loops/offers/versions", 2)
+    assert await failure() is None
+    failed = TrainingFailed(loop="offers", at_ms=2 * DAY_MS, request_id="c", reason="store", error="no room")
+    registry.tell(requested("c", 2 * DAY_MS), failed)
+    told = await asyncio.wait_for(failed_once(), 20)
+    assert told == {
+        "request_id": "c",
+        "at": "1970-01-03T00:00:00.000Z",
+        "reason": "store",
+        "error": "no room",
+    }
+    registry.tell(requested("d", 3 * DAY_MS), sign(trained("d", at_ms=3 * DAY_MS, against=2, digest="d" * 64)))
+    await until(client, "/v1/loops/offers/versions", 3)
+    assert await failure() is None
 
 
 async def test_pages_of_versions(registry: Registry, stack: AsyncExitStack) -> None:

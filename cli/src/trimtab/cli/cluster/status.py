@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -70,6 +70,7 @@ class LoopStatus:
     """What serves a loop. `champion`: version, None before the first model. `since_ms`: event time of its deployment.
 
     `sequence`: of that deployment, 0 before the first. `refused`: deployments that the predictor would not take.
+    `training_failed`: how the last training failed, if it did, as the registry tells it.
     """
 
     name: str
@@ -78,6 +79,7 @@ class LoopStatus:
     since_ms: int | None
     sequence: int
     refused: Sequence[str]
+    training_failed: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,19 @@ class StatusReader:
             return []
         names = sorted({task.group.removeprefix(SCORING) for task in predictor.tasks if task.group.startswith(SCORING)})
         found = [self.loop(predictor.process.url, name) for name in names if predictor.process.url]
-        return [loop for loop in found if loop is not None]
+        urls = [one.process.url for one in services if one.process.name == "registry" and one.process.url]
+        failures = self._failures(urls[0]) if urls and names else {}
+        return [replace(loop, training_failed=failures.get(loop.name)) for loop in found if loop is not None]
+
+    def _failures(self, url: str) -> Mapping[str, str]:
+        """How the last training of each loop failed, of those where it did."""
+        answer = self._get(f"{url}/v1/loops?limit=500")
+        told = {loop["loop"]: loop.get("training_failed") for loop in (answer or {"items": []})["items"]}
+        return {
+            name: f"{failed['at'][:16].replace('T', ' ')} {failed['reason']}: {failed['error']}"
+            for name, failed in told.items()
+            if failed is not None
+        }
 
     def _service(self, process: ProcessState) -> ServiceStatus:
         if process.who is None or process.url is None or not process.url.startswith("http:"):

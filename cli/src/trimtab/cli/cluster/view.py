@@ -26,7 +26,7 @@ def table(status: Status) -> RenderableType:
     parts: list[RenderableType] = [_services(status.services)]
     parts += [line for one in status.services for line in _reasons(one)]
     if status.loops:
-        parts.append(_loops(status.loops))
+        parts += [_loops(status.loops), *_failed(status.loops)]
     addresses = f"Kafka {status.kafka}"
     if status.zipkin:
         addresses += f" · traces {status.zipkin}/zipkin/"
@@ -64,6 +64,7 @@ def _loop(loop: LoopStatus) -> dict[str, object]:
         "since": None if loop.since_ms is None else times.text(loop.since_ms),
         "sequence": loop.sequence,
         "refused": list(loop.refused),
+        "training_failed": loop.training_failed,
     }
 
 
@@ -152,6 +153,14 @@ def _loops(loops: Sequence[LoopStatus]) -> Table:
         for refused in loop.refused:
             grid.add_row("", Text(f"refused {refused}", style="red"))
     return grid
+
+
+def _failed(loops: Sequence[LoopStatus]) -> list[Text]:
+    return [
+        Text(f"{loop.name}: the last training failed: {loop.training_failed}", style="yellow")
+        for loop in loops
+        if loop.training_failed is not None
+    ]
 
 
 def _minute(ms: int | None) -> str:

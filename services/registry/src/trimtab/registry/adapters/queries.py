@@ -13,6 +13,7 @@ from trimtab.registry.core.answers import (
     DatasetFacts,
     DeploymentFacts,
     EnvironmentFacts,
+    FailureFacts,
     GateFacts,
     LoopSummary,
     ModelFacts,
@@ -128,6 +129,23 @@ def _loop(session: Session, row: tables.Loop) -> LoopSummary:
         versions=count or 0,
         champion=None if deployment is None else deployment.champion,
         shadows=[] if deployment is None else deployment.shadows,
+        training_failed=_failure(session, row.loop),
+    )
+
+
+def _failure(session: Session, loop: str) -> FailureFacts | None:
+    """How the last training failed; None where it led to a model, or there was none."""
+    table, training = tables.Request, tables.Training
+    wanted = select(table).where(table.loop == loop, table.failed_reason.is_not(None), table.at_ms.is_not(None))
+    last = session.scalar(wanted.order_by(table.at_ms.desc(), table.request_id.desc()).limit(1))
+    trained_ms = session.scalar(select(func.max(training.at_ms)).where(training.loop == loop))
+    if last is None or last.at_ms is None or (trained_ms is not None and trained_ms > last.at_ms):
+        return None
+    return FailureFacts(
+        request_id=last.request_id,
+        at_ms=last.at_ms,
+        reason=last.failed_reason or "",
+        error=last.failed_error or "",
     )
 
 

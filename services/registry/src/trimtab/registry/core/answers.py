@@ -24,8 +24,17 @@ class Page(Answer, Generic[T]):
     next: str | None
 
 
+class FailureFacts(Answer):
+    """A retrain that led to no model, and why. `at`: event time of the request."""
+
+    request_id: str
+    at_ms: Annotated[Instant, Field(alias="at")]
+    reason: str
+    error: str
+
+
 class LoopSummary(Answer):
-    """A loop and who serves it."""
+    """A loop and who serves it. `training_failed`: the last training, if it failed."""
 
     loop: str
     declaration_version: int
@@ -36,6 +45,7 @@ class LoopSummary(Answer):
     versions: int
     champion: int | None
     shadows: Sequence[int]
+    training_failed: FailureFacts | None
 
 
 class VersionSummary(Answer):
