@@ -237,6 +237,14 @@ def test_a_stage_that_is_missing_or_knows_no_time_makes_progress_unknown() -> No
     assert snapshot_of(tasks(progress_ms=None), [SERVED], wanted).progress_ms is None
 
 
+def test_a_task_that_stands_still_is_told_of_if_it_works_on_the_loop() -> None:
+    parked = replace(tasks()[0], state="parked", reason="failed 5 times")
+    others = replace(parked, group="monitor.join.another")
+    snapshot = snapshot_of([*tasks()[1:], parked, others], [SERVED], wanted_tasks(LOOP))
+    assert snapshot.standing == [f"{parked.group}-{parked.partition} parked: failed 5 times"]
+    assert not snapshot.running
+
+
 def test_a_loop_that_looks_nothing_up_does_not_wait_for_the_feature_service() -> None:
     services = {group.split(".")[0] for group, _ in wanted_tasks(offers())}
     assert services == {"ingest", "predictor", "monitor", "retrain-controller", "trainer", "registry"}

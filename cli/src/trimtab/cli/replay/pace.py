@@ -18,7 +18,8 @@ class Snapshot:
     `progress_ms`: the event time that every stage of the loop has reached; None: some stage is not running, or knows
     none yet. `read`: (stage, topic, partition) → next offset, of work that is committed. `sequence`: the oldest
     deployment that a predictor serves by. `running`: whether all tasks run. `idle`: whether all wait for events;
-    `awake`: whether none counts as idle. `refused`: deployments that a predictor would not take, and why.
+    `awake`: whether none counts as idle. `refused`: deployments that a predictor would not take, and why. `standing`:
+    tasks that stand still until a person decides, and why.
     """
 
     progress_ms: int | None
@@ -28,6 +29,7 @@ class Snapshot:
     idle: bool
     refused: Sequence[str] = ()
     awake: bool = True
+    standing: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

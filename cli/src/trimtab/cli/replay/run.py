@@ -38,6 +38,13 @@ class RefusedDeploymentError(ClusterError):
         super().__init__(f"the predictor refused {'; '.join(reasons)}. See `trimtab logs predictor`")
 
 
+class StandingTaskError(ClusterError):
+    """A task stands still until a person decides, so the replay would wait for ever."""
+
+    def __init__(self, told: Sequence[str]) -> None:
+        super().__init__(f"{'; '.join(told)}. The same replay goes on from here afterwards")
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """What to play. `lead_ms` None: without regard to the services. `speed`: event seconds a second, if bounded.
@@ -161,6 +168,8 @@ class Player:
         self._watched = forget(watched, snapshot.read)
         if snapshot.refused and snapshot.sequence < self._watched.sequence:
             raise RefusedDeploymentError(snapshot.refused)
+        if snapshot.standing:
+            raise StandingTaskError(snapshot.standing)
         return snapshot
 
     def _tell(self, waits: str, feeding: bool) -> None:

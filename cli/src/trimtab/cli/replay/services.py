@@ -11,6 +11,7 @@ from trimtab.cli.replay.pace import Snapshot
 from trimtab.cli.replay.watch import DECIDERS
 from trimtab.contracts import topics
 from trimtab.loops.model import Loop
+from trimtab.runtime.marks import task_name
 
 RUNNING = "running"
 FEATURE = "feature"
@@ -83,4 +84,9 @@ def snapshot_of(
         idle=all(task.idle for task in timed),
         awake=not any(task.idle for task in timed),
         refused=[reason for loop in deployments if loop is not None for reason in loop.refused],
+        standing=[
+            f"{task_name(task.group, task.partition)} {task.state}: {task.reason}"
+            for task in tasks
+            if task.stands and (task.group, task.partition) in wanted
+        ],
     )
