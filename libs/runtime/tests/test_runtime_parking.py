@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from trimtab.runtime import decisions
-from trimtab.runtime.decisions import Decision
+from msgspec.structs import replace as replace_struct
+from trimtab.runtime import decisions, position
+from trimtab.runtime.decisions import Decision, Found
 from trimtab.runtime.errors import BusSilentError, FencedError, OutcomeUnknownError, StepRaisedError, TaskUnfitError
 from trimtab.runtime.memory import no_fault
 from trimtab.runtime.parking import Narrowed, Patience, RecordAt
@@ -194,6 +195,26 @@ async def test_a_parked_task_is_parked_wherever_it_opens_next(lab: Lab) -> None:
         after = await parked(running)
         assert (after.reason, after.positions, after.tries) == (before.reason, before.positions, before.tries)
         assert (after.restarts, after.lag, defect.tried[0]) == (0, 163, tried)
+
+
+async def test_a_refused_task_goes_on_when_a_person_has_moved_it(lab: Lab) -> None:
+    defect = await poisoned(lab)
+    defect.poison.clear()
+    source = lab.prefix + "in"
+
+    def placed(offset: int) -> Callable[[Found], Awaitable[Sequence[Out]]]:
+        async def change(found: Found) -> Sequence[Out]:
+            known = (await lab.bus.catalog.describe([source]))[source]
+            moved = replace_struct(found.position, offsets={source: offset}, topic_ids={source: known.id})
+            return [Out(lab.prefix + "log", position.KEY, position.encode(moved))]
+
+        return change
+
+    await decisions.write(lab.bus, defect.task(), placed(10_000))
+    async with Running([defect.stage()], lab.bus) as running:
+        await running.until(lambda: (one := state(running)) is not None and one.state == "stopped")
+        await decisions.write(lab.bus, defect.task(), placed(100))
+        assert_counted_once(await out(lab, 0, 200), range(100, 300))
 
 
 @pytest.mark.parametrize("point", ["commit", "committed"])

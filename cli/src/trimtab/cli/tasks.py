@@ -156,7 +156,10 @@ def park(
     task: Task,
     why: Annotated[str, typer.Option("--why", help="For those who find it so.")] = "no reason given",
 ) -> None:
-    """Let a task stand still from now on, until `retry`. The others go on; what it has not committed is void."""
+    """Let a task stand still from now on, until `retry`. The others go on; what it has not committed is void.
+
+    A task that has nothing to do shows it with its next record.
+    """
     name = parse(task)
 
     async def run() -> None:

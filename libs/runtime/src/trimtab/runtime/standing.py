@@ -1,4 +1,4 @@
-"""How a parked task stands: it shows how far behind it is, and waits for a person's decision in its changelog."""
+"""How a task stands still: it waits for what a person writes into its changelog, and shows how far behind it is."""
 
 import asyncio
 from collections.abc import Mapping
@@ -40,3 +40,20 @@ class Standing:
         own = (parking.KEY, parking.encode(self.parked))
         found = await reader.poll(_LOOK_S)
         return any((record.key, record.value) != own for records in found.values() for record in records)
+
+
+async def until_moved(bus: Bus, changelog: Part, end: int | None, closing: asyncio.Event) -> None:
+    """Return when somebody has written to the changelog of a task that was refused, or when it is to close.
+
+    `end`: the changelog was read up to there; None: only what comes from now on counts.
+    """
+    if not await bus.catalog.describe([changelog.topic]):
+        await closing.wait()
+        return
+    there = (await bus.catalog.bounds([changelog]))[changelog][1]
+    reader = await bus.reader({changelog: there if end is None else min(end, there)})
+    try:
+        while not closing.is_set() and not await reader.poll(_LOOK_S):
+            pass
+    finally:
+        await reader.close()

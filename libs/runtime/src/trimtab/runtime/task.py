@@ -27,7 +27,7 @@ from trimtab.runtime.records import Out
 from trimtab.runtime.restore import Restored, restore
 from trimtab.runtime.session import Opened, Session, Surroundings
 from trimtab.runtime.stage import UNKNOWN_MS, Measure, Stage
-from trimtab.runtime.standing import Standing
+from trimtab.runtime.standing import Standing, until_moved
 from trimtab.runtime.views import ViewReader
 
 log = structlog.get_logger(__name__)
@@ -91,6 +91,7 @@ class Task:
         self._gate = Gate(stage, place.views)
         self._patience = Patience(around.options.park_after)
         self._changelog = Part(stage.changelog, partition)
+        self._read_to: int | None = None
         self._closing = asyncio.Event()
         self._session: Session | None = None
         self._opened: Opened | None = None
@@ -100,16 +101,18 @@ class Task:
         self._restarts = self._failures = self._taken = self._committed = 0
 
     async def run(self) -> None:
-        """Run until closed. Failures are logged and tried again; a refusal stands until the task is closed.
+        """Run until closed. Failures are logged and tried again; a refusal stands until the task is moved or closed.
 
         A step that fails again and again parks the task: it stands until a person has decided.
         """
         while not self._closing.is_set():
             try:
-                await self._live()
+                if self._state == "stopped":
+                    await until_moved(self._place.bus, self._changelog, self._read_to, self._closing)
+                if not self._closing.is_set():
+                    await self._live()
             except RefusalError as refusal:
                 self._note("stopped", refusal)
-                await self._closing.wait()
             except asyncio.CancelledError as cancelled:
                 if _really(cancelled):
                     raise
@@ -200,7 +203,7 @@ class Task:
 
     async def _open(self, transactions: Transactions) -> Opened | Standing | None:
         """Fence, restore, check, seek; None when closed meanwhile. Raises RefusalError, StepRaisedError."""
-        self._state = "opening"
+        self._state, self._read_to = "opening", None
         needed: dict[str, int | None] = {source.topic: self._stage.partitions for source in self._stage.inputs}
         needed |= {view.topic: None for view in self._stage.views}
         needed |= {self._stage.changelog: self._stage.partitions}
@@ -212,6 +215,7 @@ class Task:
         self._state = "restoring"
         ids = {source.topic: found[source.topic].id for source in self._stage.inputs}
         restored, committed = await self._find([Part(topic, self.partition) for topic in ids])
+        self._read_to = restored.end
         parked = restored.parked or await self._give_up(restored, transactions)
         if parked is not None:
             return Standing(parked, self._changelog, restored.end)
@@ -306,7 +310,7 @@ class Task:
     async def _work(self, opened: Opened) -> None:
         session = Session(self._stage, self.partition, opened, self._around)
         self._session, self._opened = session, opened
-        self._state, self._reason = "running", None
+        self._state, self._reason, self._read_to = "running", None, None
         session.closing = self._closing.is_set()
         for reader in self._place.views:
             reader.listen(session.release)
