@@ -8,7 +8,7 @@ RUN := $(UV) run --frozen --no-sync
 PY := $(shell find libs services cli tests bench examples -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen pins fmt lint type imports generated check test test-e2e test-dashboards simulate demo backtest bench bench-drift up down clean
+.PHONY: help setup gen pins fmt lint type imports generated check test test-e2e test-dashboards simulate demo backtest bench bench-drift chaos up down clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ bench: .venv/.ready ## throughput, latency, restore time, memory
 
 bench-drift: .venv/.ready ## false alarms and delays of the drift detectors
 	$(RUN) python bench/drift.py
+
+chaos: .venv/.ready ## hard kills on a real cluster while events flow: is anything lost or doubled? (about 15 minutes)
+	$(RUN) python tests/chaos/campaign.py
 
 up: .venv/.ready ## a local cluster
 	$(RUN) trimtab up

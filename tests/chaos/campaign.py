@@ -1,0 +1,190 @@
+"""Is nothing lost and nothing doubled? Hard faults on a real cluster while events flow, and what became of each event.
+
+python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json FILE]
+
+It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
+thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
+follows from the seed. Beside that a reader takes every committed prediction and outcome as it comes. At the end all is
+compared with what follows from the events that were sent:
+
+  lost, doubled        events, predictions and outcomes that are missing, or there too often
+  out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
+  wrong aggregates     predictions from other features, and outcomes with another label, than recomputed from the events
+  control violations   drifts, retrains, models, verdicts, versions or champions that do not fit together
+  longest stall        seconds without a new prediction or without a new outcome
+  recovery             seconds from a fault until everything is ready and flows again
+
+The exit code is 1 when anything is lost, doubled, out of order, wrong or violated; the cluster's folder is kept then.
+"""
+
+import argparse
+import asyncio
+import logging
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import evidence
+import numpy as np
+from faults import FAULTS, KILLS, Injected, Scene, inject, rounds
+from flow import Sender, drained, reading
+from oracle import judged
+from orders import DAY_MS, Stream, declared
+from plane import violations
+from rich.console import Console
+from verdict import Row, rows, tell, write
+from victims import Victims
+
+WIDTH = 160
+T = TypeVar("T")
+ORDERS_PER_S = 70
+HISTORY_MS = 100 * DAY_MS
+"""So long ago the stream begins: orders come two minutes apart, and none may be dated ahead of the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """At least so many rounds and events. `every`: event time between two retrains, besides those on drift."""
+
+    faults: Sequence[str]
+    rounds: int
+    events: int
+    every: str
+
+
+QUICK = Plan([fault.name for fault in KILLS], 1, 5_000, "12h")
+WHOLE = Plan([name for name in FAULTS if name != "none"], 3, 100_000, "1d")
+
+
+class Campaign:
+    """One run. Mutable: it remembers what it has done."""
+
+    def __init__(self, plan: Plan, seed: int, folder: Path, console: Console) -> None:
+        self._plan, self._folder, self._console = plan, folder, console
+        self._stream = Stream(seed, int(time.time() * 1000) - HISTORY_MS)
+        self._rng = np.random.default_rng(seed)
+        self._injected: list[Injected] = []
+        self._began_s = time.monotonic()
+
+    def run(self) -> Sequence[Row]:
+        """All of it, from an empty folder to the table."""
+        self._loop = declared(self._folder / "orders", self._plan.every)
+        self._victims = Victims(self._folder / "cluster")
+        self._say("starting Kafka and the seven services")
+        with self._victims.up():
+            self._victims.apply(self._folder / "orders")
+            return asyncio.run(self._mistreat())
+
+    async def _mistreat(self) -> Sequence[Row]:
+        where, loop = self._victims.addresses, self._loop
+        bootstrap = where.kafka.bootstrap_servers
+        sender = Sender(where.kafka, loop, self._stream)
+        async with reading(where.kafka, loop) as reader:
+            await sender.begin(where.services)
+            scene = Scene(self._victims, sender, reader, self._stream, self._rng)
+            reads = asyncio.create_task(reader.run())
+            await beside(self._blows(scene), asyncio.create_task(sender.run(ORDERS_PER_S)), reads)
+            await beside(self._ends(sender), reads)
+            found = await beside(evidence.found(bootstrap, loop, reader), reads)
+            reads.cancel()
+        self._say(f"sent {self._stream.events:,} events; {sender.repeated} pieces of them again")
+        control = await evidence.control_plane(bootstrap, loop)
+        serving = await evidence.serving(self._victims.addresses, loop, control)
+        self._say(", ".join(f"{len(events)} {topic}" for topic, events in control.items() if events))
+        broken = violations(control, serving)
+        for one in broken:
+            self._say(f"violated: {one.what}")
+        wrong = judged(loop, self._stream.orders, self._stream.ratings, found)
+        return rows(self._stream, self._injected, wrong, broken)
+
+    async def _blows(self, scene: Scene) -> None:
+        """One fault after the other, until there were rounds and events enough."""
+        await scene.begun()
+        least = 1 + self._plan.rounds * len(self._plan.faults)
+        for number, fault in enumerate(rounds(self._plan.faults, self._rng), 1):
+            made = await inject(fault, scene)
+            self._injected.append(made)
+            self._say(
+                f"{number:3} of {least}  {self._stream.events:7,} events  {fault.name:24}"
+                f"stall {made.stall_s:5.1f} s  recovery {made.recovery_s:5.1f} s"
+            )
+            if number >= least and self._stream.events >= self._plan.events:
+                return
+
+    async def _ends(self, sender: Sender) -> None:
+        """Send what is left, say that it was all, and wait for what follows from it."""
+        self._say("waiting until everything has been worked off")
+        await sender.close()
+        await sender.send(self._stream.rest())
+        end_ms = self._stream.at_ms + DAY_MS
+        await sender.finish(end_ms)
+        await drained(self._victims.addresses, self._loop, end_ms)
+
+    def _say(self, what: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._began_s:5.0f} s[/]  {what}", highlight=False)
+
+
+async def beside(work: Coroutine[Any, Any, T], *others: "asyncio.Task[None]") -> T:
+    """Do something while others go on. What ends one of those ends this; those that were made for it end with it."""
+    doing = asyncio.create_task(work)
+    await asyncio.wait([doing, *others], return_when=asyncio.FIRST_COMPLETED)
+    if not doing.done():
+        doing.cancel()
+        await asyncio.gather(doing, return_exceptions=True)
+        for other in others:
+            if other.done():
+                other.result()
+    for other in others[:-1]:
+        other.cancel()
+    await asyncio.gather(*others[:-1], return_exceptions=True)
+    return doing.result()
+
+
+def arguments() -> argparse.Namespace:
+    """What was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.epilog = "faults:\n" + "\n".join(f"  {fault.name:24}{fault.about}" for fault in FAULTS.values())
+    parser.add_argument("--quick", action="store_true", help="each service is killed once, some 5,000 events: 90 s")
+    parser.add_argument("--seed", type=int, default=1, help="of the events, the order of the faults, and their victims")
+    parser.add_argument("--only", metavar="FAULT,…", help="these faults alone, of those below")
+    parser.add_argument("--rounds", type=int, help="how often each of them, at least")
+    parser.add_argument("--json", type=Path, default=Path("chaos.json"), help="where the table goes (chaos.json)")
+    given = parser.parse_args()
+    wanted = given.only.split(",") if given.only else []
+    if unknown := set(wanted) - FAULTS.keys():
+        parser.error(f"there is no fault {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    return given
+
+
+def plan_of(given: argparse.Namespace) -> Plan:
+    """The short or the whole form; with `--only`, those faults and as many events as they take."""
+    plan = QUICK if given.quick else WHOLE
+    if given.only:
+        plan = replace(plan, faults=given.only.split(","), events=0)
+    return plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)
+
+
+def main() -> None:
+    """Mistreat, compare, print, write."""
+    given = arguments()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that a killed broker is away is no news
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends the campaign ends its cluster
+    folder = Path(tempfile.mkdtemp(prefix="trimtab-chaos-"))
+    console.print(f"seed {given.seed}; the cluster is in {folder}", highlight=False)
+    table = Campaign(plan_of(given), given.seed, folder, console).run()
+    tell(console, table)
+    write(given.json, table)
+    if not all(row.is_right for row in table):
+        sys.exit(f"something is wrong; the same again with --seed {given.seed}; the logs are in {folder}/cluster/logs")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

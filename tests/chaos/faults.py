@@ -1,0 +1,235 @@
+"""The faults, each as what is done to a running cluster, and what makes one follow another."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from flow import Reader, Sender
+from orders import Stream
+from trimtab.cli.cluster.programs import SERVICES
+from victims import BROKER, LOOK_S, PATIENCE_S, Spare, StuckError, Victims
+
+CALM_S = 2.0
+"""Between two faults everything flows for so long, at least."""
+BEHIND_S = 1.5
+"""The flow is back when everything has been predicted that was sent so long ago, and outcomes come as well."""
+FROZEN_S = 10.0
+"""Longer than a session, which is 6 s: its tasks have gone to another when it wakes up."""
+RESTORING_S = 0.6
+"""After its start a service is about to open its tasks."""
+KEEPERS = ("ingest", "feature", "predictor", "monitor")
+"""The services with tasks of each loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything a fault needs. `rng`: chance, from the campaign's seed."""
+
+    victims: Victims
+    sender: Sender
+    reader: Reader
+    stream: Stream
+    rng: np.random.Generator
+
+    async def begun(self) -> None:
+        """Wait for the first outcomes. Raises StuckError."""
+        await self._until(lambda: bool(self.reader.outcomes.arrived_s), time.monotonic())
+
+    async def recovered(self, since_s: float) -> float:
+        """Wait until all is ready and flows; returns the seconds since then. Raises StuckError."""
+        await self._until(lambda: self._flows() and self.victims.is_ready, since_s)
+        return time.monotonic() - since_s
+
+    async def flowing(self, since_s: float) -> float:
+        """The same, whoever is not ready."""
+        await self._until(self._flows, since_s)
+        return time.monotonic() - since_s
+
+    async def _until(self, holds: Callable[[], bool], since_s: float) -> None:
+        deadline_s = since_s + PATIENCE_S
+        while not await asyncio.to_thread(holds):
+            if time.monotonic() > deadline_s:
+                raise StuckError("the flow", self.victims.folder)
+            await asyncio.sleep(LOOK_S)
+
+    def _flows(self) -> bool:
+        due_s = time.monotonic() - BEHIND_S
+        caught_up = len(self.reader.predictions.keys) >= self.sender.due(due_s)
+        return caught_up and self.sender.acknowledged[-1][0] > due_s and self.reader.outcomes.arrived_s[-1] > due_s
+
+
+Blow = Callable[[Scene], Awaitable[float]]
+"""Does it, and returns the seconds from then until the flow was back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`name`: as the table shows it. `about`: what is done."""
+
+    name: str
+    about: str
+    blow: Blow
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """One fault that was made: its stretch of the stream, and what the flow suffered."""
+
+    fault: str
+    stretch: int
+    stall_s: float
+    recovery_s: float
+
+
+async def inject(fault: Fault, scene: Scene) -> Injected:
+    """Make one fault, and wait until it is over."""
+    scene.stream.stretch += 1
+    began_s = time.monotonic()
+    recovery_s = await fault.blow(scene)
+    over_s = time.monotonic()
+    await asyncio.sleep(CALM_S)
+    seen = (scene.reader.predictions, scene.reader.outcomes)
+    stall_s = max(one.longest_gap_s(began_s, over_s) for one in seen)
+    return Injected(fault.name, scene.stream.stretch, round(stall_s, 2), round(recovery_s, 2))
+
+
+async def nothing(scene: Scene) -> float:
+    """Let it flow, for comparison."""
+    await asyncio.sleep(3 * CALM_S)
+    return await scene.recovered(time.monotonic())
+
+
+def kill(name: str) -> Blow:
+    """SIGKILL to a service or the broker; its supervisor starts it again."""
+
+    async def blow(scene: Scene) -> float:
+        struck_s = await strike(scene, name)
+        return await scene.recovered(struck_s)
+
+    return blow
+
+
+async def strike(scene: Scene, name: str, number: signal.Signals = signal.SIGKILL) -> float:
+    """Send a signal; returns when."""
+    await asyncio.to_thread(scene.victims.signal, name, number)
+    return time.monotonic()
+
+
+async def kill_all(scene: Scene) -> float:
+    """SIGKILL to all services, one right after the other, in any order."""
+    struck_s = [await strike(scene, str(name)) for name in scene.rng.permutation(list(SERVICES))]
+    return await scene.recovered(struck_s[0])
+
+
+async def kill_restoring(scene: Scene) -> float:
+    """SIGKILL to a service with tables, and again as soon as it opens its tasks."""
+    name = any_keeper(scene)
+    before = scene.victims.pid(name)
+    struck_s = await strike(scene, name)
+    await asyncio.to_thread(scene.victims.until, lambda: _is_another(scene.victims, name, before), f"a new {name}")
+    await asyncio.sleep(float(scene.rng.uniform(0.5, 1.5)) * RESTORING_S)
+    await strike(scene, name)
+    return await scene.recovered(struck_s)
+
+
+def any_keeper(scene: Scene) -> str:
+    """A service with tasks of the loop."""
+    return str(scene.rng.choice(KEEPERS))
+
+
+def _is_another(victims: Victims, name: str, before: int) -> bool:
+    who = victims.process(name).who
+    return who is not None and who.pid != before
+
+
+async def freeze(scene: Scene) -> float:
+    """SIGSTOP to a worker until another has its tasks, then SIGCONT: it must not write any more."""
+    name = any_keeper(scene)
+    async with spares(scene, name, 1):
+        struck_s = await strike(scene, name, signal.SIGSTOP)
+        await asyncio.sleep(CALM_S)
+        flowing_s = await scene.flowing(struck_s)
+        await asyncio.sleep(max(0.0, struck_s + FROZEN_S - time.monotonic()))
+        awake_s = await strike(scene, name, signal.SIGCONT)
+        return max(flowing_s, await scene.recovered(awake_s))
+
+
+async def kill_for_good(scene: Scene) -> float:
+    """SIGKILL to a worker that nobody starts again; the others take its tasks when its session ends."""
+    async with spares(scene, any_keeper(scene), 1) as [spare]:
+        spare.kill()
+        struck_s = time.monotonic()
+        await asyncio.sleep(CALM_S)
+        return await scene.recovered(struck_s)
+
+
+async def scale(scene: Scene) -> float:
+    """A service with one, three, and one replica again."""
+    began_s = time.monotonic()
+    async with spares(scene, any_keeper(scene), 2):
+        took_s = await scene.recovered(began_s)
+        await asyncio.sleep(CALM_S)
+    return max(took_s, await scene.recovered(time.monotonic()))
+
+
+async def restart(scene: Scene) -> float:
+    """`trimtab down`, `trimtab up`."""
+    began_s = time.monotonic()
+    await asyncio.to_thread(scene.victims.stop)
+    await asyncio.to_thread(scene.victims.start)
+    return await scene.recovered(began_s)
+
+
+async def kill_supervisor(scene: Scene) -> float:
+    """SIGKILL to `trimtab up` itself, which takes everything with it, and up again."""
+    began_s = time.monotonic()
+    await asyncio.to_thread(scene.victims.kill_supervisor)
+    await asyncio.to_thread(scene.victims.start)
+    return await scene.recovered(began_s)
+
+
+@asynccontextmanager
+async def spares(scene: Scene, name: str, count: int) -> AsyncIterator[Sequence[Spare]]:
+    """Further replicas of a service for a `with`, ended cleanly one after the other."""
+    started = list[Spare]()
+    try:
+        for replica in range(1, 1 + count):
+            started.append(await asyncio.to_thread(scene.victims.spare, name, replica))
+            await scene.recovered(time.monotonic())
+        yield started
+    finally:
+        for spare in started:
+            await asyncio.to_thread(spare.end)
+
+
+UNDISTURBED = Fault("none", "everything flows, for comparison", nothing)
+KILLS = [Fault(f"kill {name}", "SIGKILL; its supervisor starts it again", kill(name)) for name in SERVICES]
+FAULTS: Mapping[str, Fault] = {
+    fault.name: fault
+    for fault in [
+        UNDISTURBED,
+        *KILLS,
+        Fault("freeze a worker", "SIGSTOP beyond its session while another takes its tasks, then SIGCONT", freeze),
+        Fault("kill the broker", "SIGKILL; its supervisor starts it again", kill(BROKER)),
+        Fault(
+            "kill trimtab up", "SIGKILL to the supervisor, which takes everything with it; up again", kill_supervisor
+        ),
+        Fault("restart", "trimtab down, trimtab up", restart),
+        Fault("scale 1-3-1", "two further replicas of a service come and go", scale),
+        Fault("kill for good", "SIGKILL to a replica that nobody starts again", kill_for_good),
+        Fault("kill twice", "SIGKILL, and again while its successor restores its tasks", kill_restoring),
+        Fault("kill all services", "SIGKILL to all seven within a second", kill_all),
+    ]
+}
+
+
+def rounds(wanted: Sequence[str], rng: np.random.Generator) -> Iterator[Fault]:
+    """The wanted faults again and again, each round in another order; the first begins undisturbed."""
+    yield UNDISTURBED
+    faults = [FAULTS[name] for name in wanted if name != UNDISTURBED.name]
+    while faults:
+        yield from (faults[at] for at in rng.permutation(len(faults)))

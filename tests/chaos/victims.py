@@ -1,0 +1,187 @@
+"""The cluster that is mistreated: `trimtab`'s own commands on a folder, and its processes one by one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+import psutil
+from trimtab.cli.cluster.adapters import LocalChild, launch
+from trimtab.cli.cluster.address import Addresses
+from trimtab.cli.cluster.keys import KeyFiles
+from trimtab.cli.cluster.programs import SERVICES, Cluster
+from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile
+from trimtab.cli.processes import free_port
+from trimtab.runtime.kafka.connection import Connection
+
+FOLDER, KAFKA = "TRIMTAB_DATA_DIR", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS"
+PATIENCE_S = 120.0
+LOOK_S = 0.05
+BROKER = "kafka"
+T = TypeVar("T")
+
+
+class CommandFailedError(Exception):
+    """A `trimtab` command failed."""
+
+    def __init__(self, command: tuple[str, ...], said: str) -> None:
+        super().__init__(f"`trimtab {' '.join(command)}` failed: {said.strip()}")
+
+
+class StuckError(Exception):
+    """Something that has to come back did not."""
+
+    def __init__(self, what: str, folder: Path) -> None:
+        super().__init__(f"{what} is not back after {PATIENCE_S:.0f} s; the logs are in {folder / 'logs'}")
+
+
+class Spare:
+    """A further replica of a service, which nobody supervises."""
+
+    def __init__(self, name: str, child: LocalChild, url: str) -> None:
+        self.name, self._child, self._url = name, child, url
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it says so."""
+        return self._child.ended() is None and answers_ready(self._url)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._child.kill()
+
+    def end(self) -> None:
+        """SIGTERM, and wait; SIGKILL for one that does not end."""
+        self._child.terminate()
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self._child.ended() is None and time.monotonic() < deadline_s:
+            time.sleep(LOOK_S)
+        self._child.kill()
+        self._child.ended()
+
+
+@dataclass(frozen=True, slots=True)
+class Victims:
+    """One folder's cluster. It is up within `up`."""
+
+    folder: Path
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        """For a `with`; whatever became of it, nothing of it runs afterwards."""
+        try:
+            self.start()
+            yield
+        finally:
+            self._command("down", may_fail=True)
+            for process in self._left():
+                process.kill()
+
+    def start(self) -> None:
+        """`trimtab up`."""
+        self._command("up", "--detach")
+
+    def stop(self) -> None:
+        """`trimtab down`."""
+        self._command("down")
+
+    def apply(self, loop: Path) -> None:
+        """`trimtab apply`."""
+        self._command("apply", str(loop))
+
+    @property
+    def state(self) -> ClusterState:
+        """What its supervisor says."""
+        state = StateFile(self.folder).read()
+        assert state is not None, "`trimtab up` has written it"
+        return state
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where everything is."""
+        state = self.state
+        return Addresses(Connection(state.bootstrap), {name: state.urls(name) for name in SERVICES})
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the broker and all services answer as ready, asked now."""
+        processes = self.state.processes
+        services = [one for one in processes if one.name != BROKER]
+        return len(services) == len(SERVICES) and all(_is_up(one) for one in processes)
+
+    def process(self, name: str) -> ProcessState:
+        """The broker or a service, as its supervisor knows it."""
+        return next(one for one in self.state.processes if one.name == name)
+
+    def pid(self, name: str) -> int:
+        """Its number, once it runs. Raises StuckError."""
+        found = self.until(lambda: self.process(name).who, f"a process for {name}")
+        return found.pid
+
+    def signal(self, name: str, number: signal.Signals) -> int:
+        """Send it to the broker or a service; returns who that was."""
+        pid = self.pid(name)
+        os.kill(pid, number)
+        return pid
+
+    def kill_supervisor(self) -> None:
+        """SIGKILL to `trimtab up`; returns when it is gone, and all that it had started."""
+        os.kill(self.state.supervisor.pid, signal.SIGKILL)
+        self.until(lambda: not StateFile(self.folder).is_held() and not self._left(), "an empty machine")
+
+    def spare(self, name: str, replica: int) -> Spare:
+        """Start a further replica with the settings that `trimtab up` gives one."""
+        cluster = Cluster(self.folder, self.state.bootstrap, KeyFiles(self.folder / "keys"))
+        program = cluster.service(name, replica, free_port(), os.environ)
+        made = Spare(name, launch(program), program.url or "")
+        self.until(lambda: made.is_ready, f"replica {replica} of {name}")
+        return made
+
+    def until(self, found: Callable[[], T | None], what: str) -> T:
+        """Look again and again until something is found. Raises StuckError."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (it := found()):
+            if time.monotonic() > deadline_s:
+                raise StuckError(what, self.folder)
+            time.sleep(LOOK_S)
+        return it
+
+    def _command(self, *arguments: str, may_fail: bool = False) -> None:
+        argv = [sys.executable, "-m", "trimtab.cli", *arguments]
+        done = subprocess.run(argv, env=self._environment(), capture_output=True, text=True, check=False)
+        if done.returncode and not may_fail:
+            raise CommandFailedError(arguments, done.stdout + done.stderr)
+
+    def _environment(self) -> Mapping[str, str]:
+        return {**{key: value for key, value in os.environ.items() if key != KAFKA}, FOLDER: str(self.folder)}
+
+    def _left(self) -> Sequence[psutil.Process]:
+        """What still runs on the folder."""
+        return [one for one in psutil.process_iter() if self._is_ours(one)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get(FOLDER) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            return False
+
+
+def _is_up(process: ProcessState) -> bool:
+    if process.name == BROKER:
+        return process.phase == "ready"
+    return process.who is not None and psutil.pid_exists(process.who.pid) and answers_ready(process.url or "")
+
+
+def answers_ready(url: str) -> bool:
+    """Whether a service says of itself that it is ready."""
+    try:
+        return httpx.get(f"{url}/ready", timeout=1.0, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
