@@ -37,6 +37,8 @@ SETTINGS: Mapping[str, str] = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
+    "broker.heartbeat.interval.ms": "500",
+    "broker.session.timeout.ms": "3000",
     "auto.create.topics.enable": "false",
     "offsets.topic.num.partitions": "8",
     "offsets.topic.replication.factor": "1",
@@ -53,6 +55,7 @@ SETTINGS: Mapping[str, str] = {
     "log.index.size.max.bytes": str(1024 * 1024),
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
 }
+"""A killed broker may register again only when the session of the one before has ended: 3 s instead of 9."""
 
 LOGGING = """\
 status = warn
