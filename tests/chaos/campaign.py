@@ -39,7 +39,7 @@ from orders import DAY_MS, Stream, declared
 from plane import violations
 from rich.console import Console
 from verdict import Row, rows, tell, write
-from victims import Victims
+from victims import CommandFailedError, StuckError, Victims
 
 WIDTH = 160
 T = TypeVar("T")
@@ -88,11 +88,9 @@ class Campaign:
         async with reading(where.kafka, loop) as reader:
             await sender.begin(where.services)
             scene = Scene(self._victims, sender, reader, self._stream, self._rng)
-            reads = asyncio.create_task(reader.run())
-            await beside(self._blows(scene), asyncio.create_task(sender.run(ORDERS_PER_S)), reads)
-            await beside(self._ends(sender), reads)
-            found = await beside(evidence.found(bootstrap, loop, reader), reads)
-            reads.cancel()
+            await beside(self._blows(scene), sender.run(ORDERS_PER_S), reader.run())
+            await beside(self._ends(sender), reader.run())
+            found = await beside(evidence.found(bootstrap, loop, reader), reader.run())
         self._say(f"sent {self._stream.events:,} events; {sender.repeated} pieces of them again")
         control = await evidence.control_plane(bootstrap, loop)
         serving = await evidence.serving(self._victims.addresses, loop, control)
@@ -130,20 +128,20 @@ class Campaign:
         self._console.print(f"[dim]{time.monotonic() - self._began_s:5.0f} s[/]  {what}", highlight=False)
 
 
-async def beside(work: Coroutine[Any, Any, T], *others: "asyncio.Task[None]") -> T:
-    """Do something while others go on. What ends one of those ends this; those that were made for it end with it."""
+async def beside(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, None]) -> T:
+    """Do something while others go on, which end with it. What ends one of those ends this."""
     doing = asyncio.create_task(work)
-    await asyncio.wait([doing, *others], return_when=asyncio.FIRST_COMPLETED)
-    if not doing.done():
-        doing.cancel()
-        await asyncio.gather(doing, return_exceptions=True)
-        for other in others:
+    going = [asyncio.create_task(other) for other in others]
+    try:
+        await asyncio.wait([doing, *going], return_when=asyncio.FIRST_COMPLETED)
+        for other in going:
             if other.done():
                 other.result()
-    for other in others[:-1]:
-        other.cancel()
-    await asyncio.gather(*others[:-1], return_exceptions=True)
-    return doing.result()
+        return doing.result()
+    finally:
+        for task in (doing, *going):
+            task.cancel()
+        await asyncio.gather(doing, *going, return_exceptions=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -155,6 +153,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="FAULT,…", help="these faults alone, of those below")
     parser.add_argument("--rounds", type=int, help="how often each of them, at least")
     parser.add_argument("--json", type=Path, default=Path("chaos.json"), help="where the table goes (chaos.json)")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the cluster also when all is right")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else []
     if unknown := set(wanted) - FAULTS.keys():
@@ -178,12 +177,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends the campaign ends its cluster
     folder = Path(tempfile.mkdtemp(prefix="trimtab-chaos-"))
     console.print(f"seed {given.seed}; the cluster is in {folder}", highlight=False)
-    table = Campaign(plan_of(given), given.seed, folder, console).run()
+    try:
+        table = Campaign(plan_of(given), given.seed, folder, console).run()
+    except (StuckError, CommandFailedError) as error:
+        sys.exit(f"{error}; the same again with --seed {given.seed}")
     tell(console, table)
     write(given.json, table)
     if not all(row.is_right for row in table):
         sys.exit(f"something is wrong; the same again with --seed {given.seed}; the logs are in {folder}/cluster/logs")
-    shutil.rmtree(folder, ignore_errors=True)
+    if not given.keep:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

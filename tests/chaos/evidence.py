@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import polars as pl
 from flow import Reader
-from oracle import Found, Key
+from oracle import Found, Key, Settled
 from plane import Control, Serving
 from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.demo.collect import CONTROL, batches, control_events
@@ -71,20 +71,19 @@ def prediction_rows(loop: Loop, read: Sequence[Any]) -> pl.DataFrame:
     return prediction_frame(loop, schema)(read)
 
 
-def outcome_rows(predicted: Sequence[Any], settled: Sequence[Any]) -> Sequence[tuple[Key, int, float | None]]:
-    """Key, revision and label of each outcome; one that points nowhere keeps its own key, marked."""
+def outcome_rows(predicted: Sequence[Any], settled: Sequence[Any]) -> Sequence[Settled]:
+    """Outcomes with their keys; one that points nowhere keeps its own, marked."""
     keys = {(one.partition, one.offset): one.key for one in predicted}
     frame = outcome_frame(settled)
-    rows = zip(
-        settled,
-        zip(frame["prediction_partition"].to_list(), frame["prediction_offset"].to_list(), strict=True),
-        frame["revision"].to_list(),
-        frame["label"].to_list(),
-        strict=True,
-    )
+    told = frame.select("prediction_partition", "prediction_offset", "revision", "label", "suspect")
     return [
-        (one.key.decode() if keys.get(place) == one.key else f"astray {one.key.decode()}", revision, label)
-        for one, place, revision, label in rows
+        Settled(
+            one.key.decode() if keys.get((partition, offset)) == one.key else f"astray {one.key.decode()}",
+            revision,
+            label,
+            suspect,
+        )
+        for one, (partition, offset, revision, label, suspect) in zip(settled, told.iter_rows(), strict=True)
     ]
 
 

@@ -28,6 +28,8 @@ PIECES_PER_S = 5
 AGAIN_S = 0.3
 GOES_OUT_S = 5.0
 DRAINED_S = 300.0
+LATELY = 2_000
+"""Pieces: some minutes."""
 
 
 class Sender:
@@ -82,9 +84,9 @@ class Sender:
             with contextlib.suppress(KafkaError, TimeoutError):
                 await asyncio.wait_for(producer.stop(), GOES_OUT_S)
 
-    def due(self, before_s: float) -> int:
-        """How many orders had been acknowledged by then."""
-        return next((count for at_s, count in reversed(self.acknowledged) if at_s <= before_s), 0)
+    def due(self, since_s: float, before_s: float) -> int | None:
+        """How many orders had been acknowledged by then, and by the first piece since; None: there is none yet."""
+        return due(self.acknowledged, since_s, before_s)
 
     async def _surely(self, act: Callable[[Feed], Awaitable[None]]) -> None:
         while True:
@@ -107,6 +109,19 @@ class Sender:
                 raise
             self._producer, self._feed = producer, Feed(producer, self._loop)
         return self._feed
+
+
+def due(acknowledged: Sequence[tuple[float, int]], since_s: float, before_s: float) -> int | None:
+    """What has to be through by now: all that was sent before `before_s`, and something that was sent after `since_s`.
+
+    None where nothing was sent since.
+
+    >>> [due([(1.0, 10), (2.0, 20), (3.0, 30)], since_s, 2.5) for since_s in (0.5, 2.5, 3.5)]
+    [20, 30, None]
+    """
+    by_then = next((count for at_s, count in reversed(acknowledged) if at_s <= before_s), 0)
+    since = [count for at_s, count in acknowledged[-LATELY:] if at_s > since_s]
+    return max(by_then, since[0]) if since else None
 
 
 @dataclass

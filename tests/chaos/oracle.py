@@ -6,6 +6,7 @@ The oracle of Apache Kafka's `transactions_test.py`, with aggregates and labels 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -17,17 +18,27 @@ Key = str
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """An outcome. `suspect`: the stream was held when it was asked for; if that is found out later, by a revision."""
+
+    key: Key
+    revision: int
+    label: float | None
+    suspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """What the topics hold at the end.
 
     `events`: how often each event's id stands among the accepted ones, by event. `predictions`: one row a record, with
-    key and `feature <name>`. `outcomes`: (key, revision, label) by partition and offset. `live`: places of predictions
-    and outcomes that the reader beside the faults has seen; `final`: those that are there now.
+    key and `feature <name>`. `outcomes`: by partition and offset. `live`: places of predictions and outcomes that the
+    reader beside the faults has seen; `final`: those that are there now.
     """
 
     events: Mapping[str, Counter[Key]]
     predictions: pl.DataFrame
-    outcomes: Sequence[tuple[Key, int, float | None]]
+    outcomes: Sequence[Settled]
     live: tuple[Sequence[tuple[int, int]], ...]
     final: tuple[Sequence[tuple[int, int]], ...]
 
@@ -49,8 +60,8 @@ def judged(loop: Loop, orders: Sequence[Order], ratings: Sequence[Rating], found
     rated = Counter(one.order for one in ratings)
     accepted = Counter({key.removeprefix("r-"): count for key, count in found.events["rated"].items()})
     predicted = Counter(found.predictions["key"].to_list())
-    revisions = Counter((key, revision) for key, revision, _ in found.outcomes)
-    settled = Counter(key for key, _, _ in found.outcomes)
+    revisions = Counter((one.key, one.revision) for one in found.outcomes)
+    settled = Counter(one.key for one in found.outcomes)
     seen = [(Counter(now), Counter(then)) for now, then in zip(found.live, found.final, strict=True)]
     pairs = [(found.events["ordered"], once), (accepted, rated), (predicted, once)]
     return Wrong(
@@ -78,22 +89,27 @@ def by_order(ratings: Iterable[Rating]) -> Mapping[Key, float]:
     return {key: one.stars for key, one in newest.items()}
 
 
-def disordered(outcomes: Sequence[tuple[Key, int, float | None]]) -> Iterable[Key]:
-    """Keys whose revisions are not 0, 1, 2 … as the log has them, or whose labels do not follow the corrections."""
-    of_key: dict[Key, list[tuple[int, float]]] = defaultdict(list)
-    for key, revision, label in outcomes:
-        of_key[key].append((revision, -np.inf if label is None else label))
+def disordered(outcomes: Sequence[Settled]) -> Iterable[Key]:
+    """Keys whose revisions are not 0, 1, 2 … as the log has them, or of which one follows from no correction."""
+    of_key: dict[Key, list[Settled]] = defaultdict(list)
+    for one in outcomes:
+        of_key[one.key].append(one)
     for key, steps in of_key.items():
-        labels = [label for _, label in steps]
-        if [number for number, _ in steps] != list(range(len(steps))) or sorted(set(labels)) != labels:
+        numbered = [one.revision for one in steps] == list(range(len(steps)))
+        if not numbered or not all(follows(before, after) for before, after in pairwise(steps)):
             yield key
 
 
-def mislabelled(
-    orders: Iterable[Key], stars: Mapping[Key, float], outcomes: Sequence[tuple[Key, int, float | None]]
-) -> Iterable[Key]:
+def follows(before: Settled, after: Settled) -> bool:
+    """Whether a revision says something new: more stars, or as many of an ask that was or was not suspect."""
+    if before.label == after.label:
+        return before.suspect != after.suspect
+    return after.label is not None and (before.label is None or before.label < after.label)
+
+
+def mislabelled(orders: Iterable[Key], stars: Mapping[Key, float], outcomes: Sequence[Settled]) -> Iterable[Key]:
     """Keys whose last outcome is not their last label."""
-    last = {key: label for key, _, label in outcomes}
+    last = {one.key: one.label for one in outcomes}
     return (key for key in orders if key in last and last[key] != stars.get(key))
 
 

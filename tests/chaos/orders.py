@@ -25,7 +25,7 @@ TOML = """\
 [loop]
 name = "orders"
 task = "regression"
-partitions = 2
+partitions = 3
 [events]
 ordered = {{ schema = "ordered.avsc", id = "order", time = "at" }}
 rated = {{ schema = "rated.avsc", id = "rating", time = "at", revisions = true }}

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from oracle import Found, Wrong, features, judged
+from oracle import Found, Settled, Wrong, features, judged
 from orders import Order, Rating, Stream, declared
 from plane import Serving, violations
 from trimtab.contracts import topics
@@ -51,11 +51,13 @@ def right(loop: Loop, stream: Stream) -> Found:
     )
 
 
-def settled(orders: Sequence[Order], ratings: Sequence[Rating]) -> list[tuple[str, int, float | None]]:
+def settled(orders: Sequence[Order], ratings: Sequence[Rating]) -> list[Settled]:
     of_order: dict[str, list[float]] = {one.id: [] for one in orders}
     for one in sorted(ratings, key=lambda one: one.number):
         of_order[one.order].append(one.stars)
-    return [(key, number, label) for key, stars in of_order.items() for number, label in enumerate(stars or [None])]
+    return [
+        Settled(key, number, label) for key, stars in of_order.items() for number, label in enumerate(stars or [None])
+    ]
 
 
 def counts(wrong: Wrong) -> tuple[int, int, int, int]:
@@ -88,17 +90,19 @@ def test_an_accepted_event_is_missing_or_there_twice(loop: Loop, stream: Stream,
 
 def test_an_outcome_is_missing_doubled_wrong_or_in_the_wrong_place(loop: Loop, stream: Stream, right: Found) -> None:
     corrected = next(one.order for one in stream.ratings if one.number)
-    own = [one for one in right.outcomes if one[0] == corrected]
-    others = [one for one in right.outcomes if one[0] != corrected]
+    own = [one for one in right.outcomes if one.key == corrected]
+    others = [one for one in right.outcomes if one.key != corrected]
 
-    def told(outcomes: Sequence[tuple[str, int, float | None]]) -> tuple[int, int, int, int]:
+    def told(outcomes: Sequence[Settled]) -> tuple[int, int, int, int]:
         return judge(loop, stream, replace(right, outcomes=[*others, *outcomes]))
 
     assert told([]) == (1, 0, 0, 0)
     assert told([*own, own[-1]]) == (0, 1, 1, 0)
     assert told([own[1], own[0], *own[2:]])[2] == 1
     assert told(own[:-1]) == (0, 0, 0, 1)
-    assert told([(corrected, 0, 99.0)]) == (0, 0, 0, 1)
+    assert told([*own, replace(own[-1], revision=len(own))]) == (0, 0, 1, 0)
+    assert told([*own, replace(own[-1], revision=len(own), suspect=True)]) == (0, 0, 0, 0)
+    assert told([Settled(corrected, 0, 99.0)]) == (0, 0, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["customer_n_6h", "customer_n_7d", "customer_spent_7d", "rated_n_1d"])

@@ -18,7 +18,9 @@ from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.cluster.keys import KeyFiles
 from trimtab.cli.cluster.programs import SERVICES, Cluster
 from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile
+from trimtab.cli.cluster.status import tasks_of
 from trimtab.cli.processes import free_port
+from trimtab.cli.replay.services import RUNNING
 from trimtab.runtime.kafka.connection import Connection
 
 FOLDER, KAFKA = "TRIMTAB_DATA_DIR", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS"
@@ -52,6 +54,12 @@ class Spare:
     def is_ready(self) -> bool:
         """Whether it says so."""
         return self._child.ended() is None and answers_ready(self._url)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether it runs tasks: before that nobody would miss it."""
+        answer = httpx.get(f"{self._url}/status", timeout=5.0, trust_env=False).json()
+        return any(task.state == RUNNING for task in tasks_of(answer))
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -141,7 +149,7 @@ class Victims:
         cluster = Cluster(self.folder, self.state.bootstrap, KeyFiles(self.folder / "keys"))
         program = cluster.service(name, replica, free_port(), os.environ)
         made = Spare(name, launch(program), program.url or "")
-        self.until(lambda: made.is_ready, f"replica {replica} of {name}")
+        self.until(lambda: made.is_ready and made.has_work, f"replica {replica} of {name}")
         return made
 
     def until(self, found: Callable[[], T | None], what: str) -> T:
