@@ -22,6 +22,7 @@ from trimtab.runtime.host.loops import Loops
 from trimtab.runtime.host.service import Service
 from trimtab.runtime.host.status import Status
 from trimtab.runtime.kafka import KafkaBus
+from trimtab.runtime.kafka.broken import expect_cuts
 from trimtab.runtime.metrics import Metrics
 from trimtab.runtime.options import Options
 from trimtab.runtime.session import Surroundings
@@ -43,6 +44,7 @@ own 700 looking through them again and again took a seventh of a busy service's 
 def run(service: Service, settings: RuntimeSettings) -> None:
     """Run a service until SIGTERM or SIGINT; exit code 1 when it failed."""
     logs.configure(service.name, settings.replica, settings.log_level)
+    expect_cuts()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve(service, settings))
