@@ -68,8 +68,8 @@ bench: .venv/.ready ## throughput, latency, restore time, memory
 bench-drift: .venv/.ready ## false alarms and delays of the drift detectors
 	$(RUN) python bench/drift.py
 
-chaos: .venv/.ready ## hard kills on a real cluster while events flow: is anything lost or doubled? (about 15 minutes)
-	$(RUN) python tests/chaos/campaign.py
+chaos: .venv/.ready ## hard kills on a real cluster while events flow: is anything lost or doubled? (20 minutes)
+	$(RUN) python tests/chaos/campaign.py --plain
 
 up: .venv/.ready ## a local cluster
 	$(RUN) trimtab up

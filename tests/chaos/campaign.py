@@ -15,6 +15,8 @@ compared with what follows from the events that were sent:
   recovery             seconds from a fault until everything is ready and flows again
 
 The exit code is 1 when anything is lost, doubled, out of order, wrong or violated; the cluster's folder is kept then.
+With --plain the table goes on with a worker that counts events by key and passes them on, as people write it with plain
+aiokafka or Faust, killed as often: what it loses and doubles is shown, and fails nothing.
 """
 
 import argparse
@@ -36,6 +38,7 @@ from faults import FAULTS, KILLS, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from oracle import judged
 from orders import DAY_MS, Stream, declared
+from plain import compared
 from plane import violations
 from rich.console import Console
 from verdict import Row, rows, tell, write
@@ -44,6 +47,7 @@ from victims import CommandFailedError, StuckError, Victims
 WIDTH = 160
 T = TypeVar("T")
 ORDERS_PER_S = 70
+PLAIN_KILLS = 5
 HISTORY_MS = 100 * DAY_MS
 """So long ago the stream begins: orders come two minutes apart, and none may be dated ahead of the clock."""
 
@@ -153,6 +157,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", metavar="FAULT,…", help="these faults alone, of those below")
     parser.add_argument("--rounds", type=int, help="how often each of them, at least")
     parser.add_argument("--json", type=Path, default=Path("chaos.json"), help="where the table goes (chaos.json)")
+    parser.add_argument(
+        "--plain", action="store_true", help="then the same for aiokafka with auto-commit and for Faust: 5 minutes more"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder of the cluster also when all is right")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else []
@@ -181,8 +188,9 @@ def main() -> None:
         table = Campaign(plan_of(given), given.seed, folder, console).run()
     except (StuckError, CommandFailedError) as error:
         sys.exit(f"{error}; the same again with --seed {given.seed}")
-    tell(console, table)
-    write(given.json, table)
+    others = compared(folder / "plain", PLAIN_KILLS, given.seed, console) if given.plain else []
+    tell(console, [*table, *others])
+    write(given.json, [*table, *others])
     if not all(row.is_right for row in table):
         sys.exit(f"something is wrong; the same again with --seed {given.seed}; the logs are in {folder}/cluster/logs")
     if not given.keep:

@@ -95,7 +95,11 @@ def working(way: str, bootstrap: str, folder: Path) -> Iterator[Killed]:
 
 def compared(folder: Path, kills: int, seed: int, console: Console) -> Sequence[Row]:
     """A row for each way."""
-    return [one(way, folder / way, kills, seed, console) for way in WAYS]
+    found = list[Row]()
+    for way, name in WAYS.items():
+        console.print(f"{name}: killed {kills} times", highlight=False)
+        found.append(one(way, folder / way, kills, seed, console))
+    return found
 
 
 def one(way: str, folder: Path, kills: int, seed: int, console: Console) -> Row:
