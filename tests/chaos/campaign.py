@@ -11,7 +11,7 @@ compared with what follows from the events that were sent:
   out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
   wrong aggregates     predictions from other features, and outcomes with another label, than recomputed from the events
   control violations   drifts, retrains, models, verdicts, versions or champions that do not fit together
-  longest stall        seconds without a new prediction or without a new outcome
+  longest stall        seconds without a new prediction, or without a new outcome, in any partition
   recovery             seconds from a fault until everything is ready and flows again
 
 The exit code is 1 when anything is lost, doubled, out of order, wrong or violated; the cluster's folder is kept then.

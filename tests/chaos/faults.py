@@ -16,7 +16,9 @@ from victims import BROKER, LOOK_S, PATIENCE_S, Spare, StuckError, Victims
 CALM_S = 2.0
 """Between two faults everything flows for so long, at least."""
 BEHIND_S = 1.5
-"""The flow is back when everything has been predicted that was sent so long ago, and outcomes come as well."""
+"""The flow is back when everything has been predicted that was sent so long ago,"""
+SILENT_S = 3.0
+"""and when outcomes have come so recently in every partition."""
 FROZEN_S = 10.0
 """Longer than a session, which is 6 s: its tasks have gone to another when it wakes up."""
 RESTORING_S = 0.6
@@ -37,7 +39,7 @@ class Scene:
 
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""
-        await self._until(lambda: bool(self.reader.outcomes.arrived_s), time.monotonic())
+        await self._until(lambda: self.reader.outcomes.silent_since_s > 0, time.monotonic())
 
     async def recovered(self, since_s: float) -> float:
         """Wait until all is ready and flows; returns the seconds since then. Raises StuckError."""
@@ -57,10 +59,10 @@ class Scene:
             await asyncio.sleep(LOOK_S)
 
     def _flows(self, since_s: float) -> bool:
-        late_s = time.monotonic() - BEHIND_S
-        due = self.sender.due(since_s, late_s)
+        now_s = time.monotonic()
+        due = self.sender.due(since_s, now_s - BEHIND_S)
         caught_up = due is not None and len(self.reader.predictions.keys) >= due
-        return caught_up and self.reader.outcomes.arrived_s[-1] > late_s
+        return caught_up and self.reader.outcomes.silent_since_s > now_s - SILENT_S
 
 
 Blow = Callable[[Scene], Awaitable[float]]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -126,16 +127,37 @@ def due(acknowledged: Sequence[tuple[float, int]], since_s: float, before_s: flo
 
 @dataclass
 class Seen:
-    """What a reader of committed records has seen of a topic. Mutable: it grows."""
+    """What a reader of committed records has seen of a topic. Mutable: it grows. `arrived_s`: by partition."""
 
-    arrived_s: list[float] = field(default_factory=list)
+    arrived_s: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     places: list[tuple[int, int]] = field(default_factory=list)
     keys: set[bytes | None] = field(default_factory=set)
 
+    def note(self, records: Sequence[Any]) -> None:
+        """Records of one partition have come."""
+        if records:
+            self.arrived_s[records[0].partition].append(time.monotonic())
+        self.places += [(record.partition, record.offset) for record in records]
+        self.keys.update(record.key for record in records)
+
+    @property
+    def silent_since_s(self) -> float:
+        """The last arrival of the partition that has been silent longest; 0 before the first."""
+        return min((times[-1] for times in self.arrived_s.values()), default=0.0)
+
+    @property
+    def newest_s(self) -> float:
+        """The last arrival of all; 0 before the first."""
+        return max((times[-1] for times in self.arrived_s.values()), default=0.0)
+
     def longest_gap_s(self, since_s: float, until_s: float) -> float:
-        """The longest time without a record within a stretch."""
-        times = [since_s, *(at_s for at_s in self.arrived_s if since_s <= at_s <= until_s), until_s]
-        return max(after - before for before, after in pairwise(times))
+        """The longest time without a record in any of the partitions, within a stretch."""
+        return max(_gap_s(times, since_s, until_s) for times in self.arrived_s.values())
+
+
+def _gap_s(times: Sequence[float], since_s: float, until_s: float) -> float:
+    within = [since_s, *(at_s for at_s in times if since_s <= at_s <= until_s), until_s]
+    return max(after - before for before, after in pairwise(within))
 
 
 class Reader:
@@ -150,13 +172,7 @@ class Reader:
         """Read without end."""
         while True:
             for part, records in (await self._consumer.getmany(timeout_ms=100)).items():
-                self._note(self._seen[part.topic], [one for one in records if one.value is not None])
-
-    def _note(self, seen: Seen, records: Sequence[Any]) -> None:
-        if records:
-            seen.arrived_s.append(time.monotonic())
-        seen.places += [(record.partition, record.offset) for record in records]
-        seen.keys.update(record.key for record in records)
+                self._seen[part.topic].note([one for one in records if one.value is not None])
 
 
 @asynccontextmanager

@@ -150,7 +150,7 @@ async def _flowing(course: Course, since_s: float) -> None:
 
 
 async def _quiet(course: Course) -> None:
-    while time.monotonic() - max(course.seen.arrived_s, default=0.0) < QUIET_S:  # noqa: ASYNC110 as above
+    while time.monotonic() - course.seen.newest_s < QUIET_S:  # noqa: ASYNC110 as above
         await asyncio.sleep(0.1)
 
 
@@ -182,7 +182,7 @@ async def _read(bootstrap: str, course: Course) -> None:
         consumer.assign([TopicPartition(TARGET, number) for number in range(PARTITIONS)])
         while True:
             for records in (await consumer.getmany(timeout_ms=100)).values():
-                course.seen.arrived_s.append(time.monotonic())
+                course.seen.note(records)
                 for record in records:
                     number, counted = map(int, record.value.split())
                     course.came.append((number, counted))

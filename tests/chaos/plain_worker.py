@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import faust
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -51,12 +52,12 @@ def with_faust(guarantee: str, bootstrap: str, folder: Path) -> None:
         topic_replication_factor=1,
         web_enabled=False,
     )
-    raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+    raw: dict[str, Any] = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
     source, target = (app.topic(name, partitions=PARTITIONS, **raw) for name in (SOURCE, TARGET))
     counts = app.Table("counts", default=int, key_type=str, value_type=int, partitions=PARTITIONS)
 
     @app.agent(source)
-    async def count(stream: faust.Stream[bytes]) -> None:
+    async def count(stream: Any) -> None:
         async for key, value in stream.items():
             counts[key.decode()] += 1
             await target.send(key=key, value=b"%s %d" % (value, counts[key.decode()]))
