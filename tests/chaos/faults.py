@@ -61,7 +61,7 @@ class Scene:
     def _flows(self, since_s: float) -> bool:
         now_s = time.monotonic()
         due = self.sender.due(since_s, now_s - BEHIND_S)
-        caught_up = due is not None and len(self.reader.predictions.keys) >= due
+        caught_up = due is not None and self.reader.through(self.stream.orders) >= due
         return caught_up and self.reader.outcomes.silent_since_s > now_s - SILENT_S
 
 

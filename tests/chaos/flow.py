@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from orders import Stream
+from orders import Order, Stream
 from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.log import follower
 from trimtab.cli.replay.feed import Feed
@@ -167,12 +167,19 @@ class Reader:
         self._consumer = consumer
         self.predictions, self.outcomes = Seen(), Seen()
         self._seen = {topics.predictions(loop.name): self.predictions, topics.outcomes(loop.name): self.outcomes}
+        self._through = 0
 
     async def run(self) -> None:
         """Read without end."""
         while True:
             for part, records in (await self._consumer.getmany(timeout_ms=100)).items():
                 self._seen[part.topic].note([one for one in records if one.value is not None])
+
+    def through(self, orders: Sequence[Order]) -> int:
+        """Up to which order all have been predicted: newer ones of other partitions make up for none that waits."""
+        while self._through < len(orders) and orders[self._through].id.encode() in self.predictions.keys:
+            self._through += 1
+        return self._through
 
 
 @asynccontextmanager
