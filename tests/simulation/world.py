@@ -19,7 +19,7 @@ from tests.simulation.oracle import findings, unfinished
 from tests.simulation.pipeline import BEGAN_MS, EVENTS_MS, RAW, SUMMED, Pipeline, Shape, pipeline, raw
 
 PROCESSES, MOST_FAULTS, STEPS = 2, 10, 1_200
-EVENTS, CHUNK = 30, 6
+EVENTS, CHUNK = 36, 6
 PACE_S = 0.1
 """Users send a chunk within so long."""
 PATIENCE_S = 60.0
@@ -107,9 +107,11 @@ class _World:
         for _ in range(PROCESSES):
             self.cluster.start()
         reading = asyncio.create_task(self._read_along())
-        await self._feed()
+        await self._feed(0, self.plan.events - CHUNK)
         while self._troubled():  # noqa: ASYNC110 faults come by steps, not by events
             await asyncio.sleep(LOOK_S)
+        await self._feed(self.plan.events - CHUNK, self.plan.events)
+        self._mark(None)
         left = await self._drain()
         reading.cancel()
         return left
@@ -117,16 +119,18 @@ class _World:
     def _troubled(self) -> bool:
         return bool(self.bus.loop.interrupts or self.cluster.away or self.bus.wire.under_way)
 
-    async def _feed(self) -> None:
-        """Users' producers: any partition, some events twice, and marks that say how far they are."""
+    async def _feed(self, first: int, end: int) -> None:
+        """Users' producers: any partition, some events twice, and marks that say how far they are.
+
+        The last chunk comes when all trouble is over: what is wrong in a task's memory shows in its answers.
+        """
         dice = self.bus.loop.dice
-        for start in range(0, self.plan.events, CHUNK):
+        for start in range(first, end, CHUNK):
             for id in range(start, start + CHUNK):
                 copies = 1 + dice.chance(0.2)
                 self.bus.append([raw(id, dice.below(self.plan.shape.partitions)) for _ in range(copies)])
             self._mark(EVENTS_MS + start + CHUNK - 1)
             await asyncio.sleep(dice.unit() * PACE_S)
-        self._mark(None)
 
     def _mark(self, at_ms: int | None) -> None:
         key, headers = marks.key_of("users"), marks.headers_of(Mark("users", at_ms))
