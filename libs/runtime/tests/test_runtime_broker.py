@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import aiokafka.errors as kafka_errors
 import pytest
@@ -22,11 +22,14 @@ from trimtab.runtime.kafka.transactions import KafkaTransactions
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
 from trimtab.runtime.table import TableSpec
+from trimtab.runtime.views import Views
 from trimtab.testing import KafkaLab, Running
 
 pytestmark = pytest.mark.kafka
 
 Send = Callable[[Any, Any], Any]
+READY_S = 5.0
+"""Half of the time after which a broker ends a transaction that was left."""
 
 
 class BadNetwork:
@@ -265,3 +268,40 @@ async def test_a_transaction_of_others_that_hangs_in_a_tables_topic_hides_nothin
         await hanging.abort_transaction()
         assert_exactly_once(await outputs(kafka_lab, 11), 11)
     await hanging.stop()
+
+
+class Seen:
+    """A view that remembers values."""
+
+    clock: Literal["marks", "none"] = "none"
+    writers: Mapping[str, int] = {}
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.values: list[bytes | None] = []
+
+    def apply(self, records: Sequence[Read]) -> None:
+        self.values += [record.value for record in records]
+
+
+async def test_a_view_is_ready_although_a_killed_process_left_a_transaction_in_its_topic(kafka_lab: KafkaLab) -> None:
+    """It may be our own predecessor's, which only a stage that waits for the view would end before its time-out."""
+    topic, address = kafka_lab.prefix + "seen", kafka_lab.connection.bootstrap_servers
+    await kafka_lab.create({topic: 1})
+    await kafka_lab.append([Out(topic, b"k", b"committed")])
+    left: Any = AIOKafkaProducer(bootstrap_servers=address, transactional_id=kafka_lab.prefix + "left")
+    await left.start()
+    try:
+        await left.begin_transaction()
+        await left.send_and_wait(topic, b"open", partition=0)
+        views, view = Views(kafka_lab.bus), Seen(topic)
+        async with asyncio.timeout(READY_S):
+            await views.start(view).ready.wait()
+        assert view.values == [b"committed"]
+        await left.commit_transaction()
+        async with asyncio.timeout(READY_S):
+            while view.values != [b"committed", b"open"]:  # noqa: ASYNC110 it tells nobody
+                await asyncio.sleep(0.05)
+        await views.keep([])
+    finally:
+        await left.stop()

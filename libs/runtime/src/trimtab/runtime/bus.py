@@ -110,6 +110,9 @@ class Catalog(Protocol):
     async def bounds(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
         """First and next offset of each partition, uncommitted records included."""
 
+    async def stable(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
+        """The same for who reads committed records: the begin of a transaction that is open is the end for now."""
+
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets, where there are any."""
 

@@ -134,6 +134,10 @@ class MemoryBus:
         """First and next offset of each partition."""
         return {part: (self._log(part).first, self.end(part)) for part in parts}
 
+    async def stable(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
+        """The same: nothing is written before it is committed."""
+        return await self.bounds(parts)
+
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets."""
         offsets = self._groups[group].offsets if group in self._groups else {}

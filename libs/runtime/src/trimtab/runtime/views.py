@@ -15,7 +15,7 @@ _POLL_S = 1.0
 
 
 class ViewReader:
-    """Keeps one view current. Ready once it has read what was there when it began.
+    """Keeps one view current. Ready once it has read what was committed when it began.
 
     `progress`: of all partitions; None for a view without a clock.
     """
@@ -41,7 +41,7 @@ class ViewReader:
         partitions = await self._partitions()
         if self.view.clock == "marks":
             self.progress = Progress({str(part.partition): writer_clock(self.view.writers) for part in partitions})
-        bounds = await self._bus.catalog.bounds(partitions)
+        bounds = await self._bus.catalog.stable(partitions)  # what is uncommitted may be our own predecessor's
         reader = await self._bus.reader({part: begin for part, (begin, _) in bounds.items()})
         try:
             await self._follow(reader, {part: end for part, (_, end) in bounds.items()})

@@ -19,7 +19,7 @@ from trimtab.runtime.kafka.wire import TopicIdsRequest
 
 T = TypeVar("T")
 _EARLIEST, _LATEST = -2, -1
-_UNCOMMITTED = 0
+_UNCOMMITTED, _COMMITTED = 0, 1
 _UNKNOWN_TOPIC = 3
 _PAUSE_S = 0.1
 
@@ -55,7 +55,11 @@ class KafkaCatalog:
 
     async def bounds(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
         """First and next offset of each partition, uncommitted records included. Raises TopicMissingError."""
-        return await _patiently("list offsets", lambda: self._bounds(parts))
+        return await _patiently("list offsets", lambda: self._bounds(parts, _UNCOMMITTED))
+
+    async def stable(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
+        """The same for who reads committed records, to the first open transaction. Raises TopicMissingError."""
+        return await _patiently("list offsets", lambda: self._bounds(parts, _COMMITTED))
 
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets, where there are any."""
@@ -82,7 +86,7 @@ class KafkaCatalog:
             found[name] = _Topic(TopicInfo(text, len(leaders)), leaders)
         return found
 
-    async def _bounds(self, parts: Collection[Part]) -> dict[Part, tuple[int, int]]:
+    async def _bounds(self, parts: Collection[Part], isolation: int) -> dict[Part, tuple[int, int]]:
         topics = await self._topics({part.topic for part in parts})
         by_leader: dict[int, list[Part]] = defaultdict(list)
         for part in parts:
@@ -91,17 +95,18 @@ class KafkaCatalog:
             by_leader[topics[part.topic].leaders.get(part.partition, -1)].append(part)
         found: dict[Part, tuple[int, int]] = {}
         for leader, led in by_leader.items():
-            first, last = await self._offsets(leader, led, _EARLIEST), await self._offsets(leader, led, _LATEST)
+            first = await self._offsets(leader, led, _EARLIEST, isolation)
+            last = await self._offsets(leader, led, _LATEST, isolation)
             found |= {part: (first[part], last[part]) for part in led}
         return found
 
-    async def _offsets(self, leader: int, parts: Collection[Part], which: int) -> dict[Part, int]:
+    async def _offsets(self, leader: int, parts: Collection[Part], which: int, isolation: int) -> dict[Part, int]:
         if leader < 0:
             raise kafka_errors.LeaderNotAvailableError(str(list(parts)))
         by_topic: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for part in parts:
             by_topic[part.topic].append((part.partition, which))
-        response = await self._client.send(leader, OffsetRequest(-1, _UNCOMMITTED, list(by_topic.items())))
+        response = await self._client.send(leader, OffsetRequest(-1, isolation, list(by_topic.items())))
         found: dict[Part, int] = {}
         for topic, partitions in response.topics:
             for partition, error, _, offset, *_ in partitions:
