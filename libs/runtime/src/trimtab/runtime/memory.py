@@ -135,8 +135,8 @@ class MemoryBus:
         return {part: (self._log(part).first, self.end(part)) for part in parts}
 
     async def stable(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
-        """The same: nothing is written before it is committed."""
-        return await self.bounds(parts)
+        """The same, up to the first transaction that is open."""
+        return {part: (self._log(part).first, self._log(part).stable) for part in parts}
 
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets."""

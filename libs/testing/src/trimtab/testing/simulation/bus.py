@@ -62,6 +62,11 @@ class SimulatedBus(MemoryBus):
         await self.wire.wait()
         return await super().bounds(parts)
 
+    async def stable(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
+        """The same, up to the first transaction that is open."""
+        await self.wire.wait()
+        return await super().stable(parts)
+
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets."""
         await self.wire.wait()
