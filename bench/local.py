@@ -2,15 +2,12 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 from rich.console import Console
 from trimtab.cli.broker import EmbeddedBroker, user_jars, wait_until_answering
@@ -24,18 +21,11 @@ from trimtab.cli.settings import ClusterSettings
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.testing.clusters import Cluster, answers_ready
 
 READY_S = 120.0
 STOP_S = 20.0
 LOOK_S = 0.05
-FOLDER, KAFKA = "TRIMTAB_DATA_DIR", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS"
-
-
-class CommandFailedError(Exception):
-    """A `trimtab` command of the bench failed."""
-
-    def __init__(self, command: tuple[str, ...], said: str) -> None:
-        super().__init__(f"`trimtab {' '.join(command)}` failed: {said.strip()}")
 
 
 class NotReadyInTimeError(Exception):
@@ -53,14 +43,7 @@ class Local:
 
     def command(self, *arguments: str, bootstrap: str | None = None) -> None:
         """Run a `trimtab` command; with `bootstrap`, where only a broker is up. Raises CommandFailedError."""
-        env = {**os.environ, FOLDER: str(self.folder)}
-        env.pop(KAFKA, None)
-        if bootstrap is not None:
-            env[KAFKA] = bootstrap
-        argv = [sys.executable, "-m", "trimtab.cli", *arguments]
-        done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise CommandFailedError(arguments, done.stdout + done.stderr)
+        Cluster(self.folder).ok(*arguments, bootstrap=bootstrap)
 
     @contextmanager
     def up(self) -> Iterator["Running"]:
@@ -167,14 +150,6 @@ class Broker:
 async def _control_topics(kafka: Connection) -> None:
     async with topic_admin(kafka) as admin:
         await admin.ensure(topics.control())
-
-
-def answers_ready(url: str) -> bool:
-    """Whether a service says of itself that it is ready."""
-    try:
-        return httpx.get(f"{url}/ready", timeout=1.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
 
 
 def total(values: Mapping[str, float]) -> float:

@@ -19,8 +19,8 @@ from trimtab.loops.model import Loop
 MINUTE_MS, DAY_MS = 60_000, 86_400_000
 CUSTOMERS = 1_000
 RATED, CORRECTED, AGAIN = 0.6, 0.15, 0.01
-TURN_MS = 3 * DAY_MS
-"""What makes stars turns round so often: that is the drift."""
+STEP_MS, STEP = 4 * DAY_MS, 3.0
+"""So often everything is rated so much better than before: that is the drift."""
 TOML = """\
 [loop]
 name = "orders"
@@ -55,9 +55,9 @@ estimator = "sklearn.linear_model.Ridge"
 metric = "mae"
 [train]
 first_after = {{ rows = 300 }}
-window = "10d"
+window = "4d"
 [gate]
-holdout = "6h"
+holdout = "2d"
 block = "1h"
 watch = "12h"
 baselines = []
@@ -171,8 +171,8 @@ class Stream:
         return made
 
     def _rate(self, order: Order) -> None:
-        sign = 1 if (order.at_ms - self._began_ms) // TURN_MS % 2 == 0 else -1
-        stars = round(sign * order.price / 10 + float(self._rng.normal(0, 0.3)), 3)
+        level = STEP * ((order.at_ms - self._began_ms) // STEP_MS)
+        stars = round(level + order.price / 10 + float(self._rng.normal(0, 0.3)), 3)
         at_ms = order.at_ms + int(self._rng.integers(10 * MINUTE_MS, 100 * MINUTE_MS))
         corrections = int(self._rng.integers(1, 3)) if self._rng.random() < CORRECTED else 0
         for number in range(1 + corrections):

@@ -2,11 +2,9 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -22,19 +20,13 @@ from trimtab.cli.cluster.status import tasks_of
 from trimtab.cli.processes import free_port
 from trimtab.cli.replay.services import RUNNING
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.testing.clusters import Cluster as CommandLine
+from trimtab.testing.clusters import answers_ready
 
-FOLDER, KAFKA = "TRIMTAB_DATA_DIR", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS"
 PATIENCE_S = 120.0
 LOOK_S = 0.05
 BROKER = "kafka"
 T = TypeVar("T")
-
-
-class CommandFailedError(Exception):
-    """A `trimtab` command failed."""
-
-    def __init__(self, command: tuple[str, ...], said: str) -> None:
-        super().__init__(f"`trimtab {' '.join(command)}` failed: {said.strip()}")
 
 
 class StuckError(Exception):
@@ -81,6 +73,10 @@ class Victims:
 
     folder: Path
 
+    @property
+    def _commands(self) -> CommandLine:
+        return CommandLine(self.folder)
+
     @contextmanager
     def up(self) -> Iterator[None]:
         """For a `with`; whatever became of it, nothing of it runs afterwards."""
@@ -88,21 +84,24 @@ class Victims:
             self.start()
             yield
         finally:
-            self._command("down", may_fail=True)
-            for process in self._left():
-                process.kill()
+            try:
+                self._commands.run("down")
+            finally:
+                for process in self._commands.processes():
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
 
     def start(self) -> None:
         """`trimtab up`."""
-        self._command("up", "--detach")
+        self._commands.ok("up", "--detach")
 
     def stop(self) -> None:
         """`trimtab down`."""
-        self._command("down")
+        self._commands.ok("down")
 
     def apply(self, loop: Path) -> None:
         """`trimtab apply`."""
-        self._command("apply", str(loop))
+        self._commands.ok("apply", str(loop))
 
     @property
     def state(self) -> ClusterState:
@@ -142,7 +141,7 @@ class Victims:
     def kill_supervisor(self) -> None:
         """SIGKILL to `trimtab up`; returns when it is gone, and all that it had started."""
         os.kill(self.state.supervisor.pid, signal.SIGKILL)
-        self.until(lambda: not StateFile(self.folder).is_held() and not self._left(), "an empty machine")
+        self.until(lambda: not StateFile(self.folder).is_held() and not self._commands.processes(), "an empty machine")
 
     def spare(self, name: str, replica: int) -> Spare:
         """Start a further replica with the settings that `trimtab up` gives one."""
@@ -161,35 +160,8 @@ class Victims:
             time.sleep(LOOK_S)
         return it
 
-    def _command(self, *arguments: str, may_fail: bool = False) -> None:
-        argv = [sys.executable, "-m", "trimtab.cli", *arguments]
-        done = subprocess.run(argv, env=self._environment(), capture_output=True, text=True, check=False)
-        if done.returncode and not may_fail:
-            raise CommandFailedError(arguments, done.stdout + done.stderr)
-
-    def _environment(self) -> Mapping[str, str]:
-        return {**{key: value for key, value in os.environ.items() if key != KAFKA}, FOLDER: str(self.folder)}
-
-    def _left(self) -> Sequence[psutil.Process]:
-        """What still runs on the folder."""
-        return [one for one in psutil.process_iter() if self._is_ours(one)]
-
-    def _is_ours(self, process: psutil.Process) -> bool:
-        try:
-            return process.environ().get(FOLDER) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE
-        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
-            return False
-
 
 def _is_up(process: ProcessState) -> bool:
     if process.name == BROKER:
         return process.phase == "ready"
     return process.who is not None and psutil.pid_exists(process.who.pid) and answers_ready(process.url or "")
-
-
-def answers_ready(url: str) -> bool:
-    """Whether a service says of itself that it is ready."""
-    try:
-        return httpx.get(f"{url}/ready", timeout=1.0, trust_env=False).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

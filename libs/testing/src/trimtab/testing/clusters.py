@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
+
+FOLDER, KAFKA = "TRIMTAB_DATA_DIR", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS"
+
+
+class CommandFailedError(Exception):
+    """A `trimtab` command that had to succeed did not."""
+
+    def __init__(self, command: tuple[str, ...], said: str) -> None:
+        super().__init__(f"`trimtab {' '.join(command)}` failed: {said.strip()}")
 
 
 class Cluster:
@@ -15,19 +25,20 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._env = ["env", "-u", "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", f"TRIMTAB_DATA_DIR={folder}"]
 
-    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """One command, ended."""
-        argv = [*self._env, sys.executable, "-m", "trimtab.cli", *arguments]
+    def run(self, *arguments: str, bootstrap: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """One command, ended. `bootstrap`: a Kafka that runs already; None: the folder's own."""
+        kafka = ["-u", KAFKA] if bootstrap is None else [f"{KAFKA}={bootstrap}"]
+        argv = ["env", *kafka, f"{FOLDER}={self.folder}", sys.executable, "-m", "trimtab.cli", *arguments]
         return subprocess.run(  # noqa: S603  # our own words
             argv, capture_output=True, text=True, check=False, timeout=240
         )
 
-    def ok(self, *arguments: str) -> str:
-        """What a command prints that has to succeed."""
-        done = self.run(*arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
+    def ok(self, *arguments: str, bootstrap: str | None = None) -> str:
+        """What a command prints that has to succeed. Raises CommandFailedError."""
+        done = self.run(*arguments, bootstrap=bootstrap)
+        if done.returncode:
+            raise CommandFailedError(arguments, done.stdout + done.stderr)
         return done.stdout
 
     def status(self) -> Mapping[str, Any]:
@@ -46,8 +57,17 @@ class Cluster:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("TRIMTAB_DATA_DIR") == str(self.folder):
+                ours = process.environ().get(FOLDER) == str(self.folder)
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
         return found
+
+
+def answers_ready(url: str) -> bool:
+    """Whether a service says of itself that it is ready."""
+    try:
+        return httpx.get(f"{url}/ready", timeout=1.0, trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
