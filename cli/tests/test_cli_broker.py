@@ -1,6 +1,5 @@
 """The embedded broker on its own folder: starts, stops, comes back after a kill."""
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -45,7 +44,7 @@ async def create(bootstrap: str) -> None:
         await admin.close()
 
 
-async def test_the_log_outlives_a_stop_and_a_kill(tmp_path: Path) -> None:
+async def test_the_log_outlives_a_stop_amid_its_work(tmp_path: Path) -> None:
     cache = user_jars(ClusterSettings(), Console(stderr=True))
     with running_broker(tmp_path, cache) as bootstrap:
         await create(bootstrap)
@@ -56,13 +55,13 @@ async def test_the_log_outlives_a_stop_and_a_kill(tmp_path: Path) -> None:
     assert command.bootstrap == bootstrap, "the port of the last start is free, so it is kept"
     process = broker.start(command)
     wait_until_answering(process, command.port, broker.log)
-    await write(command.bootstrap, b"before the kill")
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    await write(command.bootstrap, b"before the end")
+    process.terminate()
+    assert process.wait() == -signal.SIGTERM, "a stop in good order can leave transactions open for good"
     assert not answers(command.port)
 
     with running_broker(tmp_path, cache) as bootstrap:
-        assert await read(bootstrap, 2) == [b"before the stop", b"before the kill"]
+        assert await read(bootstrap, 2) == [b"before the stop", b"before the end"]
 
 
 async def test_a_killed_broker_is_not_kept_waiting_for_its_own_session(tmp_path: Path) -> None:

