@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,7 +92,7 @@ class Campaign:
         where, loop = self._victims.addresses, self._loop
         bootstrap = where.kafka.bootstrap_servers
         sender = Sender(where.kafka, loop, self._stream)
-        async with reading(where.kafka, loop) as reader:
+        async with reading(where.kafka, loop) as reader, aclosing(sender):
             await sender.begin(where.services)
             scene = Scene(self._victims, sender, reader, self._stream, self._rng)
             await beside(self._blows(scene), sender.run(ORDERS_PER_S), reader.run())
@@ -126,7 +127,7 @@ class Campaign:
     async def _ends(self, sender: Sender) -> None:
         """Send what is left, say that it was all, and wait for what follows from it."""
         self._say("waiting until everything has been worked off")
-        await sender.close()
+        await sender.aclose()
         await sender.send(self._stream.rest())
         end_ms = self._stream.at_ms + DAY_MS
         await sender.finish(end_ms)

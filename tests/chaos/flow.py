@@ -76,9 +76,9 @@ class Sender:
     async def finish(self, at_ms: int) -> None:
         """Say that this was all."""
         await self._surely(lambda feed: feed.finish(at_ms))
-        await self.close()
+        await self.aclose()
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """Let go of the producer; one whose broker is away is not waited for."""
         producer, self._producer, self._feed = self._producer, None, None
         if producer is not None:
@@ -95,7 +95,7 @@ class Sender:
                 await act(await self._opened())
             except (KafkaError, TimeoutError):
                 self.repeated += 1
-                await self.close()
+                await self.aclose()
                 await asyncio.sleep(AGAIN_S)
             else:
                 return

@@ -22,6 +22,7 @@ from trimtab.runtime.kafka.transactions import KafkaTransactions
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
 from trimtab.runtime.table import TableSpec
+from trimtab.runtime.unreadable import Unreadable
 from trimtab.runtime.views import Views
 from trimtab.testing import KafkaLab, Running
 
@@ -282,6 +283,29 @@ class Seen:
 
     def apply(self, records: Sequence[Read]) -> None:
         self.values += [record.value for record in records]
+
+
+async def test_what_cannot_be_read_behind_an_open_transaction_is_told(kafka_lab: KafkaLab) -> None:
+    topic, address = kafka_lab.prefix + "held", kafka_lab.connection.bootstrap_servers
+    await kafka_lab.create({topic: 1})
+    await kafka_lab.append([Out(topic, b"k", b"committed")])
+    left: Any = AIOKafkaProducer(bootstrap_servers=address, transactional_id=kafka_lab.prefix + "left")
+    watch = Unreadable(kafka_lab.bus.catalog, patience_s=60)
+    parts = [Part(topic, 0)]
+    assert await watch.look(parts, now_s=0) == {}
+    await left.start()
+    try:
+        await left.begin_transaction()
+        await left.send_and_wait(topic, b"open", partition=0)
+        assert await watch.look(parts, now_s=10) == {}
+        assert await watch.look(parts, now_s=70) == {}
+        told = await watch.look(parts, now_s=71)
+        assert "cannot be read beyond offset 1" in told[parts[0]]
+        assert "61 s" in told[parts[0]]
+        await left.commit_transaction()
+        assert await watch.look(parts, now_s=200) == {}
+    finally:
+        await left.stop()
 
 
 async def test_a_view_is_ready_although_a_killed_process_left_a_transaction_in_its_topic(kafka_lab: KafkaLab) -> None:

@@ -9,7 +9,8 @@ class Options:
     `backoff_s`, `backoff_most_s`: wait before a failed task opens again, doubled each time. `check_s`: how often
     topics are compared with what was declared. `close_s`: how long a task may take to finish its transaction.
     `breath_s`: the longest rest after a transaction that took long. `park_after`: failures of a step in a row, at the
-    same position, after which a task stands still until a person has decided.
+    same position, after which a task stands still until a person has decided. `open_s`: longer than a transaction is
+    open where all is well.
     """
 
     flush_s: float = 1.0
@@ -19,3 +20,4 @@ class Options:
     close_s: float = 5.0
     breath_s: float = 0.1
     park_after: int = 5
+    open_s: float = 60.0

@@ -1,16 +1,18 @@
 """A worker: one process's share of a stage. One dispatcher drains the group's consumer into its tasks' inboxes."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from trimtab.runtime.bus import Bus, Consumer, Declared, Fetched, Membership, Part
+from trimtab.runtime.bus import Bus, Consumer, Declared, Fetched, Membership, Part, TopicInfo
 from trimtab.runtime.errors import BusSilentError, PositionOutOfRangeError, RefusalError, StageInvalidError
 from trimtab.runtime.position import check_topics
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.stage import Stage
 from trimtab.runtime.task import Place, Task, TaskStatus
+from trimtab.runtime.unreadable import Unreadable
 from trimtab.runtime.views import Views
 
 log = structlog.get_logger(__name__)
@@ -20,11 +22,15 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """How a stage is in this process. `state`: "joining" until the tasks that the group has given out are there."""
+    """How a stage is in this process. `state`: "joining" until the tasks that the group has given out are there.
+
+    `unreadable`: partitions that its tasks and views cannot read to the end, told for a person.
+    """
 
     group: str
     state: str
     tasks: tuple[TaskStatus, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 def check(stage: Stage) -> None:
@@ -69,6 +75,8 @@ class Worker:
         self._tasks: dict[int, tuple[Task, asyncio.Task[None]]] = {}
         self._ending: dict[int, asyncio.Task[None]] = {}
         readers = [views.start(view) for view in stage.views]
+        self._unreadable = Unreadable(bus.catalog, around.options.open_s)
+        self._told: Mapping[Part, str] = {}
         self._place = Place(bus, self._joined, readers, declared)
 
     async def run(self) -> None:
@@ -94,7 +102,12 @@ class Worker:
         """How it is now."""
         tasks = tuple(task.status() for _, (task, _) in sorted(self._tasks.items()))
         there = self._units is not None and self._units <= self._tasks.keys()
-        return StageStatus(self.stage.group, "joined" if there else "joining", tasks)
+        return StageStatus(
+            self.stage.group,
+            "joined" if there else "joining",
+            tasks,
+            tuple(self._told[part] for part in sorted(self._told)),
+        )
 
     def _joined(self) -> Consumer:
         if self._consumer is None:
@@ -174,7 +187,7 @@ class Worker:
         return None if found is None else found[0]
 
     async def _watch_topics(self) -> None:
-        """Compare the topics with what was declared, and with what they were when the tasks opened."""
+        """Compare the topics with what was declared, and with what they were when the tasks opened; try their ends."""
         while True:
             await asyncio.sleep(self._around.options.check_s)
             known = dict(self._place.declared.topics)
@@ -183,8 +196,22 @@ class Worker:
             try:
                 found = await self._bus.catalog.describe(list(known))
                 check_topics(found, dict.fromkeys(known), Declared(known))
+                self._tell(await self._unreadable.look(self._read_by(found), asyncio.get_running_loop().time()))
             except BusSilentError as error:
                 log.warning("topics not checked", group=self.stage.group, error=str(error))
             except RefusalError as refusal:
                 for task, _ in self._tasks.values():
                     task.refuse(refusal)
+
+    def _read_by(self, found: Mapping[str, TopicInfo]) -> list[Part]:
+        """The partitions that this stage's tasks and views read."""
+        own = {source.topic for source in self.stage.inputs} | {self.stage.changelog}
+        own |= {spec.topic for spec in self.stage.tables if spec.topic is not None}
+        parts = {Part(topic, partition) for topic in own & found.keys() for partition in self._tasks}
+        viewed = {view.topic for view in self.stage.views} & found.keys()
+        return [*parts, *(Part(topic, at) for topic in viewed - own for at in range(found[topic].partitions))]
+
+    def _tell(self, unreadable: Mapping[Part, str]) -> None:
+        for part in unreadable.keys() - self._told.keys():
+            log.error("partition unreadable", group=self.stage.group, error=unreadable[part])
+        self._told = unreadable

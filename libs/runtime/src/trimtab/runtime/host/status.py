@@ -64,14 +64,17 @@ class Status:
         return [*reasons, *self._service.ready()]
 
     def refusals(self) -> list[str]:
-        """Loops and tasks that stand still until a person has mended them."""
+        """Loops and tasks that stand still until a person has mended them, and partitions that nobody can read."""
         loops = [
             f"loop {name} version {state.version} refused: {state.reason}"
             for name, state in self._loops.states.items()
             if state.state == "refused"
         ]
-        tasks = [(stage.group, task) for _, stage in self.stages() for task in stage.tasks]
-        return [*loops, *(_said(group, task) for group, task in tasks if task.state in STANDING)]
+        stages = [stage for _, stage in self.stages()]
+        unreadable = [told for stage in stages for told in stage.unreadable]
+        tasks = [(stage.group, task) for stage in stages for task in stage.tasks]
+        standing = [_said(group, task) for group, task in tasks if task.state in STANDING]
+        return [*loops, *standing, *dict.fromkeys(unreadable)]
 
     def measures(self) -> list[Measure]:
         """The gauges of all stages."""
@@ -80,6 +83,7 @@ class Status:
             found.append(Measure(telemetry.RUNTIME_TASKS, len(stage.tasks), {"stage": stage.group}))
             parked = sum(task.state == "parked" for task in stage.tasks)
             found.append(Measure(telemetry.RUNTIME_PARKED, parked, {"stage": stage.group}))
+            found.append(Measure(telemetry.RUNTIME_UNREADABLE, len(stage.unreadable), {"stage": stage.group}))
             for task in stage.tasks:
                 where = {"stage": stage.group, "partition": str(task.partition)}
                 found.append(Measure(telemetry.RUNTIME_LAG, task.lag, where))
@@ -94,7 +98,7 @@ class Status:
         return {
             "service": self._service.name,
             "ready": not unready,
-            "reasons": [*unready, *self.refusals()],
+            "reasons": [*self.refusals(), *unready],
             "loops": {
                 name: {"version": state.version, "state": state.state, "reason": state.reason}
                 for name, state in self._loops.states.items()
