@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -21,6 +22,7 @@ from fastapi import APIRouter, Request
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.host.http import create_app
 from trimtab.runtime.host.loops import Loops
@@ -153,6 +155,23 @@ async def test_a_loop_that_cannot_be_served_is_refused_and_the_others_go_on() ->
         bus.append([declaration("a", 2), Out("a.in", b"k", b"mended")])
         assert await out(bus, "a", 1) == [b"mended v2"]
         await until(lambda: not status.unready() and not status.refusals())
+
+
+async def test_a_loop_that_cannot_be_prepared_while_the_log_is_silent_starts_when_it_answers() -> None:
+    bus, silences = MemoryBus(loop_topics("a")), [EdgeSilentError(1.0), EdgeBusyError(7)]
+
+    async def prepare() -> None:
+        if silences:
+            raise silences.pop()
+
+    def work(declared: LoopDeclared) -> LoopWork:
+        found = suffixing(declared)
+        assert found is not None
+        return replace(found, prepare=prepare)
+
+    async with following(bus, Service("suffix", work=work)):
+        bus.append([declaration("a", 1), Out("a.in", b"k", b"one")])
+        assert await out(bus, "a", 1) == [b"one v1"]
 
 
 async def test_a_declaration_by_hand_that_keeps_no_schema_changes_nothing() -> None:

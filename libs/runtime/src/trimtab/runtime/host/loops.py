@@ -12,7 +12,7 @@ from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.contracts.errors import ContractError
 from trimtab.runtime.bus import Bus, Declared
-from trimtab.runtime.errors import StageInvalidError
+from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError, StageInvalidError
 from trimtab.runtime.host.service import LoopWork, Service, declared_topics
 from trimtab.runtime.records import Read
 from trimtab.runtime.session import Surroundings
@@ -155,7 +155,7 @@ class Loops:
             views = [] if found is None else [*found.views, *(view for stage in found.stages for view in stage.views)]
             state.views = [*state.views, *views]
             if found is not None:
-                await found.prepare()
+                await self._prepare(declared, found)
             await asyncio.gather(*(self._views.start(view).ready.wait() for view in views))
         except Exception as error:
             state.state, state.reason = "refused", f"{type(error).__name__}: {error}"
@@ -168,6 +168,19 @@ class Loops:
         if found is not None:
             found.started()
         log.info("loop started", loop=declared.loop, version=declared.version, state=state.state)
+
+    async def _prepare(self, declared: LoopDeclared, work: LoopWork) -> None:
+        """Prepare; again and again while the log does not answer, which says nothing about the declaration."""
+        delay_s = self._around.options.backoff_s
+        while True:
+            try:
+                await work.prepare()
+            except (EdgeBusyError, EdgeSilentError) as error:
+                log.warning("loop waits for the log", loop=declared.loop, error=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, self._around.options.backoff_most_s)
+            else:
+                return
 
     async def _end(self, name: str) -> None:
         state = self.states.pop(name)

@@ -23,7 +23,8 @@ class LoopWork:
 
     `views`: broadcast inputs besides those of the stages (such as HTTP alone looks at); a view that is the same object
     as in the version before goes on without being read again. `prepare` runs before the stages start (publish schemas,
-    load what they need). `started` is called when the stages of this version run: the moment to let HTTP see it.
+    load what they need), again where the log did not answer. `started` is called when the stages of this
+    version run: the moment to let HTTP see it.
     """
 
     stages: Sequence[Stage]
