@@ -6,6 +6,7 @@ converted to datetimes or decimals on the way.
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, cast
 
@@ -86,7 +87,12 @@ def fingerprint(schema: Schema) -> bytes:
     >>> fingerprint({"type": "int"}).hex()
     '8f5c393f1ad57572'
     """
-    canonical = avro.to_parsing_canonical_form(parsed(schema))
+    return _crc(avro.to_parsing_canonical_form(parsed(schema)))
+
+
+@lru_cache(maxsize=512)
+def _crc(canonical: str) -> bytes:
+    """Byte by byte in Python: a service that starts meets the same few schemas again and again."""
     return bytes.fromhex(avro.fingerprint(canonical, "CRC-64-AVRO"))
 
 

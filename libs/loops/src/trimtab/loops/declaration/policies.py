@@ -50,8 +50,7 @@ def read_model(section: Section, task: Task) -> Model:
 
 
 def _check_estimator(section: Section, estimator: str, task: Task) -> None:
-    plugins = sorted(point.name for point in entry_points(group="trimtab.estimators"))
-    if estimator not in plugins and not _ESTIMATOR.fullmatch(estimator):
+    if not _ESTIMATOR.fullmatch(estimator) and estimator not in entry_points(group="trimtab.estimators").names:
         right = "a class of scikit-learn by its import path, such as sklearn.linear_model.LogisticRegression"
         section.wrong("estimator", f"`{estimator}` is neither in scikit-learn nor an installed plugin", right)
     if estimator.endswith("Regressor") and task != "regression":
