@@ -23,12 +23,12 @@ from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Cache, Cached
 from trimtab.trainer.adapters.columns import Frame, columns, outcome_frame, prediction_frame, table
 from trimtab.trainer.adapters.orders import Order
-from trimtab.trainer.core import Begun, Job, Known, Trained, matured, train, unheard
+from trimtab.trainer.core import Begun, Job, Known, Train, Trained, matured, train, unheard
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """What a fit needs around it."""
+    """What a fit needs around it. `train`: what fits and judges; who has done the same work before may remember it."""
 
     bus: Bus
     blobs: Blobs
@@ -36,6 +36,7 @@ class Workshop:
     cluster_id: str
     code_version: str
     lock_digest: str
+    train: Train = train
 
 
 def loop_of(declared: Mapping[str, Any]) -> Loop:
@@ -98,7 +99,7 @@ async def fulfil(shop: Workshop, order: Order, begun: Begun = unheard) -> dict[s
     loop = loop_of(order.declared)
     gathered = await gather(shop.bus, shop.folder, loop, order.at_ms)
     job = Job(loop, order.at_ms, known(shop.blobs, order.champion), known(shop.blobs, order.first), order.seed)
-    trained = train(job, gathered.rows, begun)
+    trained = shop.train(job, gathered.rows, begun)
     shop.blobs.put(trained.package.skops)
     shop.blobs.put(trained.package.blob)
     fields = {

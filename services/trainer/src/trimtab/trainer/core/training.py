@@ -76,6 +76,10 @@ class Trained:
     fit_s: float
 
 
+Train = Callable[["Job", Dataset, Begun], "Trained"]
+"""How a job is done, see `train`."""
+
+
 def unheard(_: str) -> None:
     """Nobody wants to know how far the work is."""
 
