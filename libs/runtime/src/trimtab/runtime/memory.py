@@ -77,6 +77,20 @@ class MemoryBus:
         """Drop a partition's oldest records, as retention does."""
         self._log(part).delete_before(offset)
 
+    def compact(self, part: Part, end: int) -> None:
+        """Drop what stands before an offset and is superseded before it, as log compaction does."""
+        self._log(part).compact(end)
+
+    def copy_of(self, other: "MemoryBus") -> None:
+        """Become what another bus is: topics, records, committed offsets. Nobody is a member of a group."""
+        self._made, self.written = other._made, other.written
+        self._topics = {
+            name: _Topic(topic.info, [log.copy() for log in topic.parts]) for name, topic in other._topics.items()
+        }
+        self._groups = {
+            name: _Group(group.partitions, offsets=dict(group.offsets)) for name, group in other._groups.items()
+        }
+
     def append(self, outs: Sequence[Out]) -> None:
         """Write records outside of any transaction, as users' producers do."""
         for out in outs:
@@ -87,6 +101,10 @@ class MemoryBus:
 
     async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
         """The edge of a service: as `append`, and where the records stand now."""
+        return self.written_at(outs)
+
+    def written_at(self, outs: Sequence[Out]) -> Sequence[Placed]:
+        """Append records one by one; where they stand."""
         placed = []
         for out in outs:
             self.append([out])
@@ -142,6 +160,10 @@ class MemoryBus:
         """The group's committed offsets."""
         offsets = self._groups[group].offsets if group in self._groups else {}
         return {part: offsets[part] for part in parts if part in offsets}
+
+    def read_by(self, group: str, part: Part) -> int:
+        """What a group has committed of a partition; 0 where it has nothing."""
+        return self._groups[group].offsets.get(part, 0) if group in self._groups else 0
 
     def end(self, part: Part) -> int:
         """The next offset of a partition."""

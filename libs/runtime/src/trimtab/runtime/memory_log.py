@@ -61,6 +61,20 @@ class PartitionLog:
             self._records = [record for record in self._records if record.offset not in void]
         self.end += 1
 
+    def compact(self, end: int) -> None:
+        """Of the committed records before an offset, keep the newest of each key, where it stands."""
+        end = min(end, self.stable)
+        newest = {record.key: record.offset for record in self._records if record.offset < end}
+        self._records = [one for one in self._records if one.offset >= end or newest[one.key] == one.offset]
+
+    def copy(self) -> "PartitionLog":
+        """The same as it stands, without transactions that are open."""
+        made = PartitionLog(self._part)
+        void = {offset for offsets in self.open.values() for offset in offsets}
+        made._records = [record for record in self._records if record.offset not in void]
+        made.first, made.end = self.first, self.end
+        return made
+
     def delete_before(self, offset: int) -> None:
         """Drop the oldest records."""
         del self._records[: bisect_left(self._records, offset, key=_offset)]
