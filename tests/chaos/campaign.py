@@ -40,10 +40,10 @@ from flow import Sender, drained, reading
 from oracle import judged
 from orders import DAY_MS, Stream, declared
 from plain import compared
-from plane import violations
 from rich.console import Console
 from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
+from trimtab.testing.plane import violations
 from verdict import Row, rows, tell, write
 from victims import StuckError, Victims
 

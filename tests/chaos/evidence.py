@@ -9,7 +9,6 @@ import httpx
 import polars as pl
 from flow import Reader
 from oracle import Found, Key, Settled
-from plane import Control, Serving
 from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.demo.collect import CONTROL, batches, control_events
 from trimtab.cli.rest import rest
@@ -17,6 +16,7 @@ from trimtab.contracts import envelope, topics
 from trimtab.contracts.prediction import prediction_schema
 from trimtab.loops.model import Loop
 from trimtab.loops.vectors import names_of
+from trimtab.testing.plane import Control, Serving
 from trimtab.trainer.adapters.columns import outcome_frame, prediction_frame
 
 PROJECTED_S = 10.0

@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from oracle import Found, Settled, Wrong, features, judged
 from orders import Order, Rating, Stream, declared
-from plane import Serving, violations
 from trimtab.contracts import topics
 from trimtab.loops.model import Loop
+from trimtab.testing.plane import Serving, violations
 
 BEGAN_MS = 1_700_000_000_000
 

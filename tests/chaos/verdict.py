@@ -9,9 +9,9 @@ from pathlib import Path
 from faults import Injected
 from oracle import Key, Wrong
 from orders import Order, Stream
-from plane import Violation
 from rich.console import Console
 from rich.table import Table
+from trimtab.testing.plane import Violation
 
 NOWHERE = "none of them"
 """What is wrong and belongs to no stretch."""
