@@ -36,7 +36,7 @@ def data(bus: MemoryBus, topic: str) -> list[Read]:
 def _keyed(before: Sequence[Read], after: Sequence[Read]) -> Iterator[str]:
     """Each raw record once, those of one partition and key in their order."""
     expected = Counter(f"{record.partition}:{record.offset}" for record in before)
-    yield from _differ("keyed records", expected, Counter(event.at for event in events(after)))
+    yield from differ("keyed records", expected, Counter(event.at for event in events(after)))
     last: dict[tuple[str, int], int] = {}
     for event in events(after):
         partition, offset = event.at.split(":")
@@ -71,8 +71,8 @@ def _summed(before: Sequence[Read], after: Sequence[Read]) -> Iterator[str]:
 def _ends(sent: Sequence[Read], got: Sequence[Read], seen: Sequence[Read]) -> Iterator[str]:
     """Every id that was sent came out once; who read along saw just that."""
     ids = Counter(event.id for event in events(got))
-    yield from _differ("ids at the end", Counter({event.id for event in events(sent)}), ids)
-    yield from _differ(
+    yield from differ("ids at the end", Counter({event.id for event in events(sent)}), ids)
+    yield from differ(
         "records of a reader",
         Counter((one.partition, one.offset) for one in got),
         Counter((one.partition, one.offset) for one in seen),
@@ -89,7 +89,7 @@ def _tables(bus: MemoryBus, stages: Sequence[Stage], counted: Sequence[Read]) ->
                 restored.apply(part, bus.after(part, 0, ALL)[0])
             for name, table in restored.tables.items():
                 tables[name] |= dict(table.items())
-            yield from _positions(bus, stage, partition, restored)
+            yield from positions(bus, stage, partition, restored)
     found = events(counted)
     expected = {
         "seen": {event.id: event.key for event in found},
@@ -101,7 +101,7 @@ def _tables(bus: MemoryBus, stages: Sequence[Stage], counted: Sequence[Read]) ->
             yield f"table {name} holds {tables[name]}, recomputed {entries}"
 
 
-def _positions(bus: MemoryBus, stage: Stage, partition: int, restored: Restored) -> Iterator[str]:
+def positions(bus: MemoryBus, stage: Stage, partition: int, restored: Restored) -> Iterator[str]:
     for source in stage.inputs:
         offset = restored.position.offsets.get(source.topic, 0) if restored.position is not None else 0
         left, _ = bus.after(Part(source.topic, partition), offset, ALL)
@@ -112,13 +112,14 @@ def _positions(bus: MemoryBus, stage: Stage, partition: int, restored: Restored)
 def unfinished(stages: Sequence[Stage], status: Sequence[StageStatus]) -> list[str]:
     """Tasks that are not where they should be in the end: each once, idle, with everything read."""
     tasks = [(one.group, task) for one in status for task in one.tasks]
+    clocked = {stage.group for stage in stages if any(source.clock != "none" for source in stage.inputs)}
     expected = Counter((stage.group, partition) for stage in stages for partition in range(stage.partitions))
     return [
-        *_differ("tasks", expected, Counter((group, task.partition) for group, task in tasks)),
+        *differ("tasks", expected, Counter((group, task.partition) for group, task in tasks)),
         *(
             f"task {group}-{task.partition} is {task.state}, lag {task.lag}, idle {task.idle}: {task.reason}"
             for group, task in tasks
-            if task.state != "running" or task.lag or not task.idle
+            if task.state != "running" or task.lag or (group in clocked and not task.idle)
         ),
     ]
 
@@ -133,7 +134,7 @@ def _by(found: Iterable[Event], name: Callable[[Event], int]) -> dict[int, list[
     return groups
 
 
-def _differ(what: str, expected: Counter[K], found: Counter[K]) -> Iterator[str]:
+def differ(what: str, expected: Counter[K], found: Counter[K]) -> Iterator[str]:
     if lost := expected - found:
         yield f"{what}: lost {sorted(lost.elements(), key=str)}"
     if doubled := found - expected:

@@ -2,8 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from trimtab.runtime import marks
@@ -12,7 +12,16 @@ from trimtab.runtime.marks import Mark
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import Stage
-from trimtab.testing.simulation import Cluster, Dice, Fault, ScheduleStuckError, SeededLoop, SimulatedBus, draw
+from trimtab.testing.simulation import (
+    Cluster,
+    Dice,
+    Fault,
+    ScheduleStuckError,
+    SeededLoop,
+    SimulatedBus,
+    StagesProgram,
+    draw,
+)
 from trimtab.testing.stages import topics_of
 
 from tests.simulation.oracle import findings, unfinished
@@ -40,6 +49,15 @@ class Plan:
     def __str__(self) -> str:
         lines = [f"seed {self.seed}, {self.events} events, {self.shape}", *map(str, self.faults)]
         return "\n  ".join(lines)
+
+    def with_faults(self, faults: Sequence[Fault]) -> "Plan":
+        """The same with other faults."""
+        return replace(self, faults=faults)
+
+    def shorter(self) -> Iterator["Plan"]:
+        """The same with fewer events."""
+        if self.events > CHUNK:
+            yield replace(self, events=self.events - CHUNK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +92,8 @@ def simulate(plan: Plan, build: Build = SOUND) -> Outcome:
     loop = SeededLoop(Dice(plan.seed))
     stages = build.pipeline(plan.shape)
     bus = build.bus(loop, topics_of(stages), BEGAN_MS)
-    world = _World(plan, stages, bus, Cluster(bus, lambda: build.pipeline(plan.shape)))
+    bus.compacted = compacted(stages)
+    world = _World(plan, stages, bus, Cluster(bus, [lambda _: StagesProgram(bus, build.pipeline(plan.shape))]))
     for fault in plan.faults:
         loop.interrupts.setdefault(fault.step, []).append(partial(world.cluster.apply, fault))
     try:
@@ -84,6 +103,16 @@ def simulate(plan: Plan, build: Build = SOUND) -> Outcome:
     outcome = Outcome(plan, found, _digest(loop, bus, topics_of(stages)), loop.steps)
     loop.end()
     return outcome
+
+
+def compacted(stages: Sequence[Stage]) -> Sequence[Part]:
+    """Where tables and positions are kept."""
+    return [
+        Part(topic, number)
+        for stage in stages
+        for topic in (stage.changelog, *(spec.topic for spec in stage.tables if spec.topic is not None))
+        for number in range(stage.partitions)
+    ]
 
 
 def _digest(loop: SeededLoop, bus: MemoryBus, topics: dict[str, int]) -> str:
@@ -105,7 +134,7 @@ class _World:
     async def run(self) -> Sequence[str]:
         """Findings that stand in the way of an end."""
         for _ in range(PROCESSES):
-            self.cluster.start()
+            self.cluster.start(0)
         reading = asyncio.create_task(self._read_along())
         await self._feed(0, self.plan.events - CHUNK)
         while self._troubled():  # noqa: ASYNC110 faults come by steps, not by events

@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import Context, copy_context
 
 from trimtab.runtime.bus import Fetched, Membership, Part, TopicInfo, Writes
-from trimtab.runtime.errors import BusSilentError, OutcomeUnknownError
+from trimtab.runtime.edge import Placed
+from trimtab.runtime.errors import BusSilentError, EdgeSilentError, OutcomeUnknownError
 from trimtab.runtime.memory import MemoryBus, MemoryConsumer, MemoryReader, MemoryTransactions
-from trimtab.runtime.records import Read
+from trimtab.runtime.records import Out, Read
 from trimtab.testing.simulation.loop import Process, SeededLoop, current_process
 from trimtab.testing.simulation.wire import PATIENCE_S, Wire
 
@@ -16,13 +17,17 @@ _REJOIN = 0.4
 
 
 class SimulatedBus(MemoryBus):
-    """A member's name is its process's, so a process that replaces another of the same name takes its place."""
+    """A member's name is its process's, so a process that replaces another of the same name takes its place.
+
+    `compacted`: the partitions of which only the newest record of a key has to be kept.
+    """
 
     consumers: "type[SimulatedConsumer]"
 
     def __init__(self, loop: SeededLoop, topics: Mapping[str, int], now_ms: int) -> None:
         super().__init__(topics, now_ms=self.now_ms)
         self.loop, self.wire = loop, Wire(loop, loop.dice)
+        self.compacted: Sequence[Part] = ()
         self._began_ms = now_ms
 
     def now_ms(self) -> int:
@@ -38,11 +43,18 @@ class SimulatedBus(MemoryBus):
         self.join(consumer)
         return consumer
 
-    def expel(self, group: str, process: Process) -> None:
-        """Give up a process's membership, unless another has taken its place."""
-        member = self.member(group, process.name)
-        if isinstance(member, SimulatedConsumer) and member.process is process:
-            self.leave(member)
+    def expel(self, process: Process) -> None:
+        """Give up a process's memberships, where no other has taken its place."""
+        for group in tuple(self._groups):
+            member = self.member(group, process.name)
+            if isinstance(member, SimulatedConsumer) and member.process is process:
+                self.leave(member)
+
+    def clean(self) -> None:
+        """Compact some of the partitions that may be, each up to anywhere."""
+        for part in self.compacted:
+            if self.loop.dice.chance(0.5):
+                self.compact(part, self.loop.dice.below(self.end(part) + 1))
 
     def transactions(self, transactional_id: str, group: str) -> "SimulatedTransactions":
         """Transactions under an id."""
@@ -181,6 +193,23 @@ class SimulatedTransactions(MemoryTransactions):
     def _expire(self, ended: int) -> None:
         if self.ended == ended:
             self.over.abandon(self)
+
+
+class SimulatedEdge:
+    """How a service's process writes outside of transactions: in one request, which may be lost or go unanswered."""
+
+    def __init__(self, bus: SimulatedBus, service: str) -> None:
+        self._bus, self._service = bus, service
+
+    async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
+        """Write records. Raises EdgeSilentError."""
+        placed: list[Placed] = []
+
+        def write() -> None:
+            placed.extend(self._bus.written_at(outs))
+
+        await self._bus.wire.ask(f"{self._service}.edge", write, EdgeSilentError(PATIENCE_S))
+        return placed
 
 
 class SimulatedReader(MemoryReader):

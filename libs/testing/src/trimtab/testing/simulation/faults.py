@@ -18,6 +18,7 @@ class Kind(StrEnum):
     UNANSWERED = "lose an answer"
     HOLD = "hold a request"
     STORM = "lose and hold many requests"
+    COMPACT = "compact the logs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Executor
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 from trimtab.testing.simulation.dice import Dice
 from trimtab.testing.simulation.errors import ScheduleStuckError
@@ -17,6 +18,8 @@ from trimtab.testing.simulation.errors import ScheduleStuckError
 STEP_S = 20e-6
 """What a callback takes, so that time passes also while something is always ready."""
 
+Args = TypeVarTuple("Args")
+T = TypeVar("T")
 _process: ContextVar["Process"] = ContextVar("process")
 
 
@@ -69,6 +72,22 @@ class SeededLoop(asyncio.BaseEventLoop):
         """Run a coroutine, and whatever it starts, in a process."""
         self._processes.append(process)
         self.create_task(main, name=process.name, context=process.context)
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Args]], T], *args: *Args
+    ) -> "asyncio.Future[T]":
+        """What else runs in a thread is a callback of its own: in a halted process it does not run, else as a whole."""
+        del executor
+        done: asyncio.Future[T] = self.create_future()
+
+        def run() -> None:
+            try:
+                done.set_result(func(*args))
+            except Exception as error:  # noqa: BLE001 it is the caller's, as in a thread
+                done.set_exception(error)
+
+        self.call_soon(run)
+        return done
 
     def halt(self, process: Process) -> None:
         """From now on nothing of it runs."""

@@ -43,12 +43,16 @@ class _Held:
 
 
 class Wire:
-    """Mutable. `fates`: of the next requests that change something. `storm_s`: until then any of them may go wrong."""
+    """Mutable. `fates`: of the next requests that change something. `storm_s`: until then any of them may go wrong.
+
+    `aim`: how the names of those senders begin whose requests go wrong.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, dice: Dice) -> None:
         self.fates: deque[Fate] = deque()
         self.under_way = 0
         self.storm_s = 0.0
+        self.aim = ""
         self._loop, self._dice = loop, dice
         self._held: dict[str, _Held] = {}
 
@@ -71,7 +75,7 @@ class Wire:
 
         Raises what the action raises, or `silence` where no answer comes in time.
         """
-        fate = self._fate()
+        fate = self._fate() if sender.startswith(self.aim) else Fate.PROMPT
         answer: asyncio.Future[None] = self._loop.create_future()
         if fate is not Fate.PROMPT:
             self._loop.call_later(PATIENCE_S, _fail, answer, silence, context=Context())
