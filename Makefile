@@ -53,7 +53,7 @@ test-e2e: .venv/.ready ## whole clusters: up and down, a person's own data, live
 test-dashboards: .venv/.ready ## the dashboards' queries against a real Prometheus (needs its program: apt-get install prometheus)
 	$(RUN) pytest tests/observability
 
-simulate: .venv/.ready ## simulated clusters under seeded faults: five minutes of schedules, and every planted bug found
+simulate: .venv/.ready ## the runtime and the services on simulated clusters: five minutes of seeded faults, and every planted bug found
 	$(RUN) python -m tests.simulation --minutes 5
 
 demo: .venv/.ready ## a year of real flights through the closed loop, ends with a report

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from trimtab.testing.simulation import silence
 
+from tests.simulation.short import RUNTIME_FIXED, RUNTIME_FRESH, SERVICES_FIXED, SERVICES_FRESH
+
 FRESH = int(np.random.SeedSequence().generate_state(1)[0])
 
 
 def pytest_report_header() -> str:
-    return f"simulation: fresh seeds from {FRESH}"
+    runtime, services = RUNTIME_FIXED + RUNTIME_FRESH, SERVICES_FIXED + SERVICES_FRESH
+    return f"simulation: {runtime} schedules of the runtime, {services} of the services; fresh seeds from {FRESH}"
 
 
 @pytest.fixture

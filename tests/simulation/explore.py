@@ -3,14 +3,11 @@
 import itertools
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from trimtab.testing.simulation import silence
-
-from tests.simulation.world import Plan, plan_of, simulate
-
-CHUNK = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +25,20 @@ class SoFar:
         return f"{self.schedules:,} schedules from seed {self.first}, {a_minute:,.0f} a minute{new}"
 
 
-def explore(first: int, seconds: float) -> Iterator[SoFar]:
-    """Schedules from a seed on, for so long."""
+def explore(first: int, seconds: float, fails: Callable[[int], bool], *, chunk: int) -> Iterator[SoFar]:
+    """Schedules from a seed on, for so long. `fails`: whether that of a seed does; a function of a module."""
     began_s, cores = time.monotonic(), multiprocessing.cpu_count()
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        for start in itertools.count(first, cores * CHUNK):
-            chunks = [range(seed, seed + CHUNK) for seed in range(start, start + cores * CHUNK, CHUNK)]
-            failed = list(itertools.chain.from_iterable(pool.map(failing, chunks)))
+        for start in itertools.count(first, cores * chunk):
+            chunks = [range(seed, seed + chunk) for seed in range(start, start + cores * chunk, chunk)]
+            failed = list(itertools.chain.from_iterable(pool.map(partial(failing, fails), chunks)))
             spent_s = time.monotonic() - began_s
-            yield SoFar(first, start + cores * CHUNK - first, spent_s, failed)
+            yield SoFar(first, start + cores * chunk - first, spent_s, failed)
             if spent_s > seconds:
                 return
 
 
-def failing(seeds: Sequence[int]) -> list[int]:
+def failing(fails: Callable[[int], bool], seeds: Sequence[int]) -> list[int]:
     """Which of these schedules fail. Runs in a process of its own."""
     with silence():
-        return [seed for seed in seeds if fails(plan_of(seed))]
-
-
-def fails(plan: Plan) -> bool:
-    return bool(simulate(plan).findings)
+        return [seed for seed in seeds if fails(seed)]

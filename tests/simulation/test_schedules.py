@@ -6,10 +6,10 @@ from collections.abc import Iterable
 import pytest
 
 from tests.simulation.bugs import BUGS, found
+from tests.simulation.short import RUNTIME_FIXED, RUNTIME_FRESH
 from tests.simulation.shrink import shrink
 from tests.simulation.world import Plan, plan_of, simulate
 
-FIXED, FRESH = 30, 20
 MOST_SEEDS = 100
 """Within so many seeds every planted bug has to show."""
 
@@ -21,11 +21,11 @@ def failures(seeds: Iterable[int]) -> dict[str, str]:
 
 
 def test_known_schedules_lose_nothing_and_double_nothing() -> None:
-    assert failures(range(FIXED)) == {}
+    assert failures(range(RUNTIME_FIXED)) == {}
 
 
 def test_fresh_schedules_lose_nothing_and_double_nothing(fresh_seed: int) -> None:
-    assert failures(range(fresh_seed, fresh_seed + FRESH)) == {}
+    assert failures(range(fresh_seed, fresh_seed + RUNTIME_FRESH)) == {}
 
 
 def test_a_schedule_is_a_function_of_its_seed() -> None:
