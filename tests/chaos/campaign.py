@@ -113,15 +113,16 @@ class Campaign:
     async def _blows(self, scene: Scene) -> None:
         """One fault after the other, until there were rounds and events enough."""
         await scene.begun()
-        least = 1 + self._plan.rounds * len(self._plan.faults)
+        least, enough = 1 + self._plan.rounds * len(self._plan.faults), self._plan.events
+        self._say(f"at least {least} faults and {enough:,} events" if enough else f"{least} faults")
         for number, fault in enumerate(rounds(self._plan.faults, self._rng), 1):
             made = await inject(fault, scene)
             self._injected.append(made)
             self._say(
-                f"{number:3} of {least}  {self._stream.events:7,} events  {fault.name:24}"
+                f"{number:3}  {self._stream.events:7,} events  {fault.name:24}"
                 f"stall {made.stall_s:5.1f} s  recovery {made.recovery_s:5.1f} s"
             )
-            if number >= least and self._stream.events >= self._plan.events:
+            if number >= least and self._stream.events >= enough:
                 return
 
     async def _ends(self, sender: Sender) -> None:
