@@ -48,6 +48,8 @@ class Course:
     came: list[tuple[int, int]] = field(default_factory=list)
     """(number of the event, count of its key), as they stand in the log."""
     newest: int = -1
+    over: bool = False
+    """Nothing further is to be sent."""
 
     def flows(self, since_s: float) -> bool:
         """Whether what was sent comes through again, whatever was lost before."""
@@ -119,8 +121,8 @@ async def _mistreat(way: str, bootstrap: str, folder: Path, kills: int, rng: np.
             began_s = time.monotonic()
             took = [await _killed(worker, course, float(rng.uniform(1, 3)) * CALM_S) for _ in range(kills)]
             over_s = time.monotonic()
-            sends.cancel()
-            await asyncio.gather(sends, return_exceptions=True)
+            course.over = True
+            await sends
             await _quiet(course)
         finally:
             for task in (sends, reads):
@@ -164,6 +166,8 @@ async def _topics(bootstrap: str) -> None:
 async def _send(bootstrap: str, course: Course) -> None:
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True, linger_ms=5) as producer:
         for first in count(0, PIECE):
+            if course.over:
+                return
             began_s = time.monotonic()
             sent = [
                 await producer.send(SOURCE, b"%d" % number, b"k%d" % key_of(number))
@@ -201,7 +205,7 @@ def row(name: str, kills: int, course: Course, stall_s: float, recovery_s: float
         fault=name,
         injected=kills,
         events=sent,
-        lost=sent - len(times),
+        lost=sum(number not in times for number in range(sent)),
         doubled=sum(times.values()) - len(times),
         out_of_order=sum(sorted(some) != some for some in of_key.values()),
         wrong_aggregates=sum(of_key[key][-1][1] != wanted if of_key[key] else 1 for key, wanted in due.items()),
