@@ -44,7 +44,7 @@ async def create(bootstrap: str) -> None:
         await admin.close()
 
 
-async def test_the_log_outlives_a_stop_amid_its_work(tmp_path: Path) -> None:
+async def test_a_stop_is_a_kill_and_the_log_outlives_both(tmp_path: Path) -> None:
     cache = user_jars(ClusterSettings(), Console(stderr=True))
     with running_broker(tmp_path, cache) as bootstrap:
         await create(bootstrap)

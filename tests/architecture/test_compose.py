@@ -107,6 +107,7 @@ def test_kafka_has_the_settings_of_the_embedded_broker() -> None:
         if key not in KAFKA_ONLY:
             assert environment[f"KAFKA_{key.replace('.', '_').upper()}"] == value, key
     assert environment["KAFKA_ADVERTISED_LISTENERS"] == f"INTERNAL://kafka:19092,HOST://localhost:{KAFKA_PORT}"
+    assert CONTAINERS["kafka"]["stop_signal"] == "SIGKILL", "a stop in good order can leave transactions open for good"
 
 
 def test_health_checks_start_no_jvm() -> None:

@@ -164,7 +164,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each of them, at least")
     parser.add_argument("--json", type=Path, default=Path("chaos.json"), help="where the table goes (chaos.json)")
     parser.add_argument(
-        "--plain", action="store_true", help="then the same for aiokafka with auto-commit and for Faust: 5 minutes more"
+        "--plain",
+        action="store_true",
+        help="then the same for plain aiokafka and Faust: 10 minutes more",
     )
     parser.add_argument("--keep", action="store_true", help="keep the folder of the cluster also when all is right")
     given = parser.parse_args()

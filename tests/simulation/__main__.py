@@ -47,15 +47,15 @@ def searched(name: str, first: int, seconds: float) -> int:
 def again(realm: Realm, seed: int) -> int:
     """Run the schedule of a seed; where it fails, say with how little it still does."""
     plan = realm.plan_of(seed)
-    findings, steps, digest = realm.run(plan)
-    print(f"{plan}\n{steps} steps, digest {digest}")
-    if not findings:
+    outcome = realm.run(plan)
+    print(f"{plan}\n{outcome.steps} steps, digest {outcome.digest}")
+    if not outcome.findings:
         print("nothing lost, nothing doubled")
         return 0
-    tell(findings)
-    least = shrink(plan, lambda smaller: bool(realm.run(smaller)[0]))
+    tell(outcome.findings)
+    least = shrink(plan, lambda smaller: bool(realm.run(smaller).findings))
     print(f"shrunk: {least}")
-    tell(realm.run(least)[0])
+    tell(realm.run(least).findings)
     return 1
 
 

@@ -25,6 +25,7 @@ from trimtab.testing.simulation import (
 from trimtab.testing.stages import topics_of
 
 from tests.simulation.oracle import findings, unfinished
+from tests.simulation.outcome import Outcome
 from tests.simulation.pipeline import BEGAN_MS, EVENTS_MS, RAW, SUMMED, Pipeline, Shape, pipeline, raw
 
 PROCESSES, MOST_FAULTS, STEPS = 2, 10, 1_200
@@ -71,16 +72,6 @@ class Build:
 SOUND = Build()
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. `digest`: of every choice made and every record written."""
-
-    plan: Plan
-    findings: Sequence[str]
-    digest: str
-    steps: int
-
-
 def plan_of(seed: int) -> Plan:
     """The plan that belongs to a seed."""
     dice = Dice(seed)
@@ -100,7 +91,7 @@ def simulate(plan: Plan, build: Build = SOUND) -> Outcome:
         found = loop.run_until_complete(world.run()) or findings(bus, stages, world.seen)
     except ScheduleStuckError as error:
         found = [str(error)]
-    outcome = Outcome(plan, found, _digest(loop, bus, topics_of(stages)), loop.steps)
+    outcome = Outcome(found, _digest(loop, bus, topics_of(stages)), loop.steps)
     loop.end()
     return outcome
 

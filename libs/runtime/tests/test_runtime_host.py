@@ -21,6 +21,7 @@ import pytest
 from fastapi import APIRouter, Request
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
+from trimtab.runtime.bus import Part
 from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
@@ -29,6 +30,7 @@ from trimtab.runtime.host.loops import Loops
 from trimtab.runtime.host.status import Status
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.metrics import Metrics
+from trimtab.runtime.options import Options
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
@@ -98,9 +100,9 @@ def loop_topics(*loops: str) -> dict[str, int]:
 
 
 @asynccontextmanager
-async def following(bus: MemoryBus, service: Service) -> AsyncIterator[tuple[Loops, Views]]:
+async def following(bus: MemoryBus, service: Service, options: Options = QUICK) -> AsyncIterator[tuple[Loops, Views]]:
     views = Views(bus)
-    loops = Loops(service, bus, views, Surroundings(wall_ms, QUICK))
+    loops = Loops(service, bus, views, Surroundings(wall_ms, options))
     loops.start()
     task = asyncio.create_task(loops.follow())
     try:
@@ -172,6 +174,21 @@ async def test_a_loop_that_cannot_be_prepared_while_the_log_is_silent_starts_whe
     async with following(bus, Service("suffix", work=work)):
         bus.append([declaration("a", 1), Out("a.in", b"k", b"one")])
         assert await out(bus, "a", 1) == [b"one v1"]
+
+
+async def test_a_task_that_waits_behind_a_transaction_without_an_end_says_so() -> None:
+    bus, service = MemoryBus(loop_topics("a")), Service("suffix", work=suffixing)
+    hanging = bus.transactions("hanging", "nobody")
+    await hanging.open()
+    bus.hold(hanging, {Part("a.log", 0): [Out("a.log", b"k", b"v")]})
+    async with following(bus, service, replace(QUICK, check_s=0.05, open_s=0.1)) as (loops, views):
+        status = Status(service, loops, views)
+        bus.append([declaration("a", 1), Out("a.in", b"k", b"one")])
+        await until(lambda: any("a.log[0] cannot be read beyond offset 0" in told for told in status.refusals()))
+        assert status.unready() == ["suffix.add.a-0 restoring"]
+        bus.abandon(hanging)
+        assert await out(bus, "a", 1) == [b"one v1"]
+        await until(lambda: not status.unready() and not status.refusals())
 
 
 async def test_a_declaration_by_hand_that_keeps_no_schema_changes_nothing() -> None:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
@@ -15,22 +15,13 @@ from trimtab.runtime.memory import MemoryBus
 from trimtab.store.blobs import BlobStore
 from trimtab.testing.simulation import Dice, ScheduleStuckError, draw
 
+from tests.simulation.outcome import Outcome
 from tests.simulation.services.control import control_plane, decisions, deployments, tables, told
 from tests.simulation.services.judge import Evidence, data_plane
 from tests.simulation.services.processes import KINDS, Assembly, Site
 from tests.simulation.services.world import CALM_S, CHAPTERS, LOOK_S, WHOLE, Chapter, Plan, World
 
 MOST_FAULTS, STEPS = 12, 6_000
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. `digest`: of every choice made and every record written."""
-
-    plan: Plan
-    findings: Sequence[str]
-    digest: str
-    steps: int
 
 
 class Stand:
@@ -97,7 +88,7 @@ class Stand:
         except ScheduleStuckError as error:
             found = [str(error)]
         decided = decisions(told(Evidence(world.bus, BlobStore(site.blobs), plan.chapter.first, plan.chapter.end)))
-        outcome = Outcome(plan, found, _digest(world), world.loop.steps)
+        outcome = Outcome(found, _digest(world), world.loop.steps)
         world.loop.end()
         return outcome, decided
 

@@ -1,7 +1,7 @@
 """The loop that is simulated and what happens in it, hour by hour: rides whose fares begin to rise.
 
 A ride asks for its fare; most are paid later, and some payments are corrected under their own id. Copies of both come
-now and then. `shuffled` decides only how they get into the log; what happens is the same in every run.
+now and then. What happens is the same in every run; how it gets into the log is not.
 """
 
 import json

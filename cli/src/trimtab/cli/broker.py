@@ -236,7 +236,7 @@ def wait_until_answering(process: "subprocess.Popen[bytes]", port: int, log: Pat
 
 @contextmanager
 def running_broker(folder: Path, cache: JarCache) -> Iterator[str]:
-    """A broker for the length of a `with`: yields its bootstrap address, ends it at the end."""
+    """A broker for the length of a `with`: yields its bootstrap address."""
     broker = EmbeddedBroker(folder, cache)
     command = broker.prepare()
     process = broker.start(command)
@@ -244,12 +244,8 @@ def running_broker(folder: Path, cache: JarCache) -> Iterator[str]:
         wait_until_answering(process, command.port, broker.log)
         yield command.bootstrap
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 def user_jars(settings: ClusterSettings, console: Console) -> JarCache:
