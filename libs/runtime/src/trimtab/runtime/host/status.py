@@ -74,8 +74,8 @@ class Status:
         return [*loops, *(_said(group, task) for group, task in tasks if task.state in STANDING)]
 
     def measures(self) -> list[Measure]:
-        """The gauges of all stages."""
-        found: list[Measure] = []
+        """The gauges of all stages, and those of the service."""
+        found = [*self._service.measures()]
         for _, stage in self.stages():
             found.append(Measure(telemetry.RUNTIME_TASKS, len(stage.tasks), {"stage": stage.group}))
             parked = sum(task.state == "parked" for task in stage.tasks)
