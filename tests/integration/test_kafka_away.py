@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -35,22 +34,16 @@ HTTP = httpx.Client(timeout=30.0, trust_env=False)
 class Process:
     """A service on a broker that comes and goes."""
 
-    def __init__(self, service: str, folder: Path, bootstrap: str) -> None:
+    def __init__(self, service: str, folder: Path) -> None:
         self._service, self._folder = service, folder
         self._place = folder / "run" / f"{service}-0.json"
-        self._environment = os.environ | {
-            "TRIMTAB_KAFKA__BOOTSTRAP_SERVERS": bootstrap,
-            "TRIMTAB_DATA_DIR": str(folder),
-            "TRIMTAB_STORE__URL": (folder / "blobs").as_uri(),
-            "TRIMTAB_SIGNING__PUBLIC_KEY_FILE": str(folder / "registry.public.pem"),
-        }
         self.start()
 
     def start(self) -> None:
         self._place.unlink(missing_ok=True)
         with (self._folder / f"{self._service}.log").open("ab") as log:
             command = [sys.executable, "-m", f"trimtab.{self._service}"]
-            self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def kill(self) -> None:
         self._process.kill()
@@ -109,9 +102,12 @@ def kafka_of_its_own(tmp_path: Path) -> Kafka:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[list[Process]]:
+def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Process]]:
     made = list[Process]()
-    make_key_pair(tmp_path, "registry")
+    _, public = make_key_pair(tmp_path, "registry")
+    monkeypatch.setenv("TRIMTAB_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TRIMTAB_STORE__URL", (tmp_path / "blobs").as_uri())
+    monkeypatch.setenv("TRIMTAB_SIGNING__PUBLIC_KEY_FILE", str(public))
     yield made
     for process in made:
         process.kill()
@@ -129,12 +125,13 @@ def asked(predictor: Process, key: str) -> None:
 
 
 def test_answers_go_on_while_kafka_is_away_and_are_logged_once(
-    tmp_path: Path, kafka_of_its_own: Kafka, started: list[Process]
+    tmp_path: Path, kafka_of_its_own: Kafka, started: list[Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with kafka_of_its_own as bootstrap:
+        monkeypatch.setenv("TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", bootstrap)
         asyncio.run(apply(Connection(bootstrap), LOOP, wall_ms(), "test"))
-        predictor = Process("predictor", tmp_path, bootstrap)
-        ingest = Process("ingest", tmp_path, bootstrap)
+        predictor = Process("predictor", tmp_path)
+        ingest = Process("ingest", tmp_path)
         started += [predictor, ingest]
         predictor.until_ready()
         ingest.until_ready()

@@ -117,8 +117,8 @@ def test_a_process_killed_while_it_writes_leaves_all_that_it_has_acknowledged(tm
 
 async def test_while_kafka_is_there_nothing_waits(tmp_path: Path, kafka: Kafka) -> None:
     async with spools(tmp_path, kafka) as made:
-        await made.of("offers", "1").write(SAID[:2])
-        assert made.of("offers", "1").waiting_bytes == 0
+        await made.open("offers", "1").write(SAID[:2])
+        assert made.open("offers", "1").waiting_bytes == 0
     assert kafka.outs == SAID[:2]
 
 
@@ -129,12 +129,12 @@ async def test_while_kafka_is_away_answers_wait_in_order_also_over_a_restart(
     kafka.failure = failure
     async with spools(tmp_path, kafka) as made:
         for out in SAID[:20]:
-            await made.of("offers", "1").write([out])
+            await made.open("offers", "1").write([out])
         (told,) = made.measures()
         assert told.value == 20 * FRAME + 10 * 3  # the keys of two digits, three times each
     kafka.failure = None
     async with spools(tmp_path, kafka) as made:
-        of = made.of("offers", "1")
+        of = made.open("offers", "1")
         await of.write(SAID[20:30])
         assert not kafka.outs
         await drained(made, of)
@@ -148,7 +148,7 @@ async def test_kafka_that_does_not_acknowledge_keeps_nobody_waiting(
     monkeypatch.setattr(answers, "AWAY_S", 0.05)
     kafka.silent = True
     async with spools(tmp_path, kafka) as made, asyncio.timeout(5):
-        of = made.of("offers", "1")
+        of = made.open("offers", "1")
         await of.write(SAID[:1])
         kafka.silent = False
         await drained(made, of)
@@ -159,7 +159,7 @@ async def test_kafka_that_does_not_acknowledge_keeps_nobody_waiting(
 async def test_what_has_no_room_is_refused(tmp_path: Path, kafka: Kafka, most_bytes: int) -> None:
     kafka.failure = KafkaConnectionError("no broker")
     async with spools(tmp_path, kafka, most_bytes) as made:
-        of = made.of("offers", "1")
+        of = made.open("offers", "1")
         for out in SAID[: most_bytes // FRAME]:
             await of.write([out])
         with pytest.raises(NotLoggedError, match=r"TRIMTAB_SPOOL__MAX_MB|no broker"):
@@ -171,21 +171,21 @@ async def test_what_kafka_will_never_take_does_not_wait(tmp_path: Path, kafka: K
     kafka.refuses = b"o1"
     async with spools(tmp_path, kafka) as made:
         with pytest.raises(NotLoggedError):
-            await made.of("offers", "1").write(SAID[1:2])
-        assert made.of("offers", "1").waiting_bytes == 0
+            await made.open("offers", "1").write(SAID[1:2])
+        assert made.open("offers", "1").waiting_bytes == 0
 
 
 async def test_of_a_loop_that_was_deleted_nothing_comes_into_its_successor(tmp_path: Path, kafka: Kafka) -> None:
     kafka.failure = KafkaConnectionError("no broker")
     async with spools(tmp_path, kafka) as made:
-        await made.of("offers", "1").write(SAID[:2])
-        await made.of("others", "1").write(SAID[:1])
-        await made.of("shops", "1").write(SAID[:1])
+        await made.open("offers", "1").write(SAID[:2])
+        await made.open("others", "1").write(SAID[:1])
+        await made.open("shops", "1").write(SAID[:1])
         made.end("shops")
     async with spools(tmp_path, kafka) as made:
-        assert made.of("offers", "2").waiting_bytes == 0
-        assert made.of("shops", "1").waiting_bytes == 0
-        assert made.of("others", "1").waiting_bytes == FRAME
+        assert made.open("offers", "2").waiting_bytes == 0
+        assert made.open("shops", "1").waiting_bytes == 0
+        assert made.open("others", "1").waiting_bytes == FRAME
 
 
 async def test_two_processes_never_keep_answers_in_one_folder(tmp_path: Path, kafka: Kafka) -> None:

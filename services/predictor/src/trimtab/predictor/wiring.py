@@ -1,5 +1,6 @@
 """The predictor, put together."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,6 +28,9 @@ from trimtab.runtime.stage import View
 from trimtab.store.blobs import BlobStore
 from trimtab.store.signing import Verifier
 
+LOOK_AGAIN_S = 10.0
+"""So often the store is asked for blobs for the lack of which a deployment was refused."""
+
 
 def build(settings: Settings) -> Service:
     """The service for these settings."""
@@ -42,14 +46,19 @@ def wired(settings: Settings, edge: Edge) -> Service:
     blobs, verifier = BlobStore(settings.store.url), Verifier.load(settings.signing.public_key_file)
     served: dict[str, Served] = {}
     replicas: dict[str, OnlineStore] = {}
+    obeyed: dict[str, DeploymentsView] = {}
 
     def ended(loop: str) -> None:
         spools.end(loop)
         served.pop(loop, None)
         replicas.pop(loop, None)
+        obeyed.pop(loop, None)
 
-    def started(loop: str, one: Served, replica: OnlineStore) -> None:
-        served[loop], replicas[loop] = one, replica
+    async def look_again() -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            for view in list(obeyed.values()):
+                await view.again()
 
     def work(declared: LoopDeclared) -> LoopWork:
         loop = declaration.from_declared(
@@ -78,7 +87,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
             deployments=lambda: deployments.deployments,
             progress_ms=lambda: online.newest_ms,
             writer=asked,
-            log=spools.of(loop.name, topic_id(declared, topics.answered(loop.name))).write,
+            log=lambda outs: spools.of(loop.name).write(outs),
         )
         one = Served(
             predict=Door(backing).predict,
@@ -89,10 +98,14 @@ def wired(settings: Settings, edge: Edge) -> Service:
         )
         stages = [stage(predicting, views)]
 
-        async def publish() -> None:
+        async def prepare() -> None:
+            spools.open(loop.name, topic_id(declared, topics.answered(loop.name)))
             await edge.send(published([streamed.schema], by=stages[0].group, at_ms=wall_ms()))
 
-        return LoopWork(stages, prepare=publish, started=lambda: started(loop.name, one, online.store))
+        def started() -> None:
+            served[loop.name], replicas[loop.name], obeyed[loop.name] = one, online.store, deployments
+
+        return LoopWork(stages, prepare=prepare, started=started)
 
     return Service(
         name="predictor",
@@ -102,7 +115,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
         ready=lambda: over_budget(replicas, settings.online.memory_budget_mb),
         measures=spools.measures,
         resources=[spools],
-        background=[spools.drain],
+        background=[spools.drain, look_again],
     )
 
 

@@ -1,11 +1,12 @@
 """HTTP: reads of the projection, commands into the log, models by digest."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.contracts.control import RegistryCommand
@@ -19,7 +20,7 @@ from trimtab.registry.core.answers import (
 )
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.store.blobs import Blobs
-from trimtab.store.errors import BadDigestError, BlobMissingError, StoreError
+from trimtab.store.errors import BadDigestError, BlobMissingError, DatabaseAwayError, StoreError
 
 LARGEST_NUMBER = 2**31 - 1
 """Of a version or a deployment: what a database's integer holds."""
@@ -98,9 +99,25 @@ class Deps:
     new_id: Callable[[], str]
 
 
+class Route(APIRoute):
+    """A route that says so when the database is away."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As of every route; 503 without a database."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except DatabaseAwayError as error:
+                raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+
+        return handled
+
+
 def create_router(deps: Deps) -> APIRouter:
     """All routes of the registry."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=Route)
     _add_lists(router, deps.catalogue, deps.history)
     _add_commands(router, deps)
     _add_blobs(router, deps)

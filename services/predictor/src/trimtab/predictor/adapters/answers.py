@@ -113,8 +113,8 @@ class Spools:
     async def __aexit__(self, *_: object) -> None:
         self._files.close()
 
-    def of(self, loop: str, topic_id: str) -> Answers:
-        """A loop's answers; what waits of a loop of this name that was deleted meanwhile is dropped."""
+    def open(self, loop: str, topic_id: str) -> Answers:
+        """Take up a loop's answers; what waits of a loop of this name that was deleted meanwhile is dropped."""
         if loop not in self._open:
             name = f"{loop}.{topic_id}"
             for other in self._folder.glob(f"{loop}.*"):
@@ -125,6 +125,10 @@ class Spools:
                 log.error("the end of a spool does not verify and is cut off", loop=loop, cut_bytes=spool.cut)
             answers = Answers(loop, edge=self._edge, spool=spool, most_bytes=self._most_bytes, thread=self._thread)
             self._open[loop] = spool, answers
+        return self.of(loop)
+
+    def of(self, loop: str) -> Answers:
+        """A loop's answers that were taken up."""
         return self._open[loop][1]
 
     def end(self, loop: str) -> None:
