@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from flow import Reader, Sender
 from orders import Stream
+from proxy import Proxy
 from trimtab.cli.cluster.programs import SERVICES
 from victims import BROKER, LOOK_S, PATIENCE_S, Spare, StuckError, Victims
 
@@ -29,13 +30,14 @@ KEEPERS = ("ingest", "feature", "predictor", "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything a fault needs. `rng`: chance, from the campaign's seed."""
+    """Everything a fault needs. `rng`: chance, from the campaign's seed. `proxy`: before the broker, where one is."""
 
     victims: Victims
     sender: Sender
     reader: Reader
     stream: Stream
     rng: np.random.Generator
+    proxy: Proxy | None = None
 
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""
@@ -229,9 +231,9 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
-def rounds(wanted: Sequence[str], rng: np.random.Generator) -> Iterator[Fault]:
+def rounds(wanted: Sequence[Fault], rng: np.random.Generator) -> Iterator[Fault]:
     """The wanted faults again and again, each round in another order; the first begins undisturbed."""
     yield UNDISTURBED
-    faults = [FAULTS[name] for name in wanted if name != UNDISTURBED.name]
+    faults = [fault for fault in wanted if fault is not UNDISTURBED]
     while faults:
         yield from (faults[at] for at in rng.permutation(len(faults)))

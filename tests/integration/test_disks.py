@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from trimtab.contracts import control, topics
@@ -19,6 +18,7 @@ from trimtab.registry.adapters.queries import Queries
 from trimtab.registry.api import Deps, create_router
 from trimtab.runtime.bus import Part
 from trimtab.runtime.edge import Placed
+from trimtab.runtime.errors import EdgeBusyError
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.records import Out, Record
 from trimtab.store.blobs import BlobStore, MemoryBlobs
@@ -151,7 +151,7 @@ class KafkaAway:
     """An edge without a log."""
 
     async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
-        raise KafkaConnectionError(f"{len(outs)} records and no broker")
+        raise EdgeBusyError(len(outs))
 
 
 async def test_a_full_disk_under_the_spool_refuses_and_keeps_what_it_has(disk: SmallDisk) -> None:

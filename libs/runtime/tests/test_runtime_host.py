@@ -21,6 +21,7 @@ from fastapi import APIRouter, Request
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.errors import EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.host.http import create_app
 from trimtab.runtime.host.loops import Loops
@@ -196,6 +197,24 @@ async def test_preparation_comes_before_the_stages_and_the_word_after() -> None:
     async with following(bus, Service("suffix", work=work)):
         await out(bus, "a", 1)
     assert order == ["prepared, 0 out", "started"]
+
+
+async def test_a_loop_that_is_declared_while_the_log_is_away_waits_for_it() -> None:
+    bus, failures = MemoryBus(loop_topics("a")), [EdgeSilentError(10.0)]
+
+    def work(declared: LoopDeclared) -> LoopWork | None:
+        found = suffixing(declared)
+
+        async def prepare() -> None:
+            if failures:
+                raise failures.pop()
+
+        assert found is not None
+        return LoopWork(found.stages, prepare=prepare)
+
+    bus.append([declaration("a", 1), Out("a.in", b"k", b"one")])
+    async with following(bus, Service("suffix", work=work)):
+        assert await out(bus, "a", 1) == [b"one v1"]
 
 
 async def test_http_answers_for_health_readiness_status_and_metrics() -> None:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+from aiokafka.errors import MessageSizeTooLargeError
 from trimtab.predictor.adapters import answers
 from trimtab.predictor.adapters.answers import Answers, Spools
 from trimtab.predictor.adapters.spool import Spool, framed
 from trimtab.predictor.errors import NotLoggedError, SpoolHeldError
 from trimtab.runtime.edge import Placed
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError, EdgeUnreachableError
 from trimtab.runtime.records import Out
 
 SAID = [Out("offers.answered", b"o%d" % n, b"said %d" % n, (("ce_id", b"o%d" % n),)) for n in range(40)]
@@ -122,7 +122,9 @@ async def test_while_kafka_is_there_nothing_waits(tmp_path: Path, kafka: Kafka) 
     assert kafka.outs == SAID[:2]
 
 
-@pytest.mark.parametrize("failure", [KafkaConnectionError("no broker"), EdgeSilentError(10.0), EdgeBusyError(20_000)])
+@pytest.mark.parametrize(
+    "failure", [EdgeUnreachableError("NodeNotReadyError"), EdgeSilentError(10.0), EdgeBusyError(20_000)]
+)
 async def test_while_kafka_is_away_answers_wait_in_order_also_over_a_restart(
     tmp_path: Path, kafka: Kafka, failure: Exception
 ) -> None:
@@ -157,12 +159,12 @@ async def test_kafka_that_does_not_acknowledge_keeps_nobody_waiting(
 
 @pytest.mark.parametrize("most_bytes", [0, 5 * FRAME])
 async def test_what_has_no_room_is_refused(tmp_path: Path, kafka: Kafka, most_bytes: int) -> None:
-    kafka.failure = KafkaConnectionError("no broker")
+    kafka.failure = EdgeUnreachableError("NodeNotReadyError")
     async with spools(tmp_path, kafka, most_bytes) as made:
         of = made.open("offers", "1")
         for out in SAID[: most_bytes // FRAME]:
             await of.write([out])
-        with pytest.raises(NotLoggedError, match=r"TRIMTAB_SPOOL__MAX_MB|no broker"):
+        with pytest.raises(NotLoggedError, match=r"TRIMTAB_SPOOL__MAX_MB|no broker takes"):
             await of.write(SAID[9:10])
         assert of.waiting_bytes == most_bytes
 
@@ -176,7 +178,7 @@ async def test_what_kafka_will_never_take_does_not_wait(tmp_path: Path, kafka: K
 
 
 async def test_of_a_loop_that_was_deleted_nothing_comes_into_its_successor(tmp_path: Path, kafka: Kafka) -> None:
-    kafka.failure = KafkaConnectionError("no broker")
+    kafka.failure = EdgeUnreachableError("NodeNotReadyError")
     async with spools(tmp_path, kafka) as made:
         await made.open("offers", "1").write(SAID[:2])
         await made.open("others", "1").write(SAID[:1])

@@ -18,7 +18,7 @@ from trimtab.registry.core.answers import (
     VersionDetail,
     VersionSummary,
 )
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeAwayError
 from trimtab.store.blobs import Blobs
 from trimtab.store.errors import BadDigestError, BlobMissingError, DatabaseAwayError, StoreError
 
@@ -83,7 +83,7 @@ class Commands(Protocol):
     async def settle(self, command: RegistryCommand) -> CommandFacts | None:
         """Record a command and wait for its answer; None when it was recorded but is not answered in time.
 
-        Raises EdgeBusyError, EdgeSilentError.
+        Raises EdgeAwayError.
         """
 
 
@@ -165,7 +165,7 @@ def _add_commands(router: APIRouter, deps: Deps) -> None:
         )
         try:
             answer = await deps.commands.settle(wish)
-        except (EdgeBusyError, EdgeSilentError) as error:
+        except EdgeAwayError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         if answer is None:
             response.status_code = 202

@@ -12,7 +12,7 @@ from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.contracts.errors import ContractError
 from trimtab.runtime.bus import Bus, Declared
-from trimtab.runtime.errors import StageInvalidError
+from trimtab.runtime.errors import EdgeAwayError, StageInvalidError
 from trimtab.runtime.host.service import LoopWork, Service, declared_topics
 from trimtab.runtime.records import Read
 from trimtab.runtime.session import Surroundings
@@ -23,6 +23,7 @@ from trimtab.runtime.worker import Worker
 log = structlog.get_logger(__name__)
 
 Work = Callable[[LoopDeclared], LoopWork | None]
+_AGAIN_S = 1.0
 
 
 class LoopsView:
@@ -155,7 +156,7 @@ class Loops:
             views = [] if found is None else [*found.views, *(view for stage in found.stages for view in stage.views)]
             state.views = [*state.views, *views]
             if found is not None:
-                await found.prepare()
+                await _prepared(found)
             await asyncio.gather(*(self._views.start(view).ready.wait() for view in views))
         except Exception as error:
             state.state, state.reason = "refused", f"{type(error).__name__}: {error}"
@@ -183,3 +184,13 @@ class Loops:
         workers = [Worker(stage, self._bus, self._views, self._around, declared) for stage in stages]
         tasks = [asyncio.create_task(worker.run(), name=worker.stage.group) for worker in workers]
         return Running(workers, tasks)
+
+
+async def _prepared(work: LoopWork) -> None:
+    """Prepare; while it is only that the log is away, again and again: that is nothing which a person has to mend."""
+    while True:
+        try:
+            return await work.prepare()
+        except EdgeAwayError as error:
+            log.warning("a loop waits for the log", reason=str(error))
+            await asyncio.sleep(_AGAIN_S)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import structlog
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaError
 
 from trimtab.contracts import telemetry
 from trimtab.predictor.adapters.spool import Spool, framed
 from trimtab.predictor.errors import NotLoggedError, SpoolHeldError
 from trimtab.runtime.edge import Edge
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeAwayError
 from trimtab.runtime.records import Out
 from trimtab.runtime.stage import Measure
 
@@ -52,10 +52,12 @@ class Answers:
             try:
                 async with asyncio.timeout(AWAY_S if self._most_bytes else None):
                     await self._edge.send(outs)
-            except (EdgeBusyError, EdgeSilentError, KafkaError, TimeoutError) as error:
+            except (EdgeAwayError, TimeoutError) as error:
                 reason = str(error) or f"no acknowledgement within {AWAY_S:g} s"
-                if not (self._most_bytes and _passes(error)):
+                if not self._most_bytes:
                     raise NotLoggedError(reason) from error
+            except KafkaError as error:
+                raise NotLoggedError(str(error)) from error
             else:
                 return
         await self._keep(framed(outs), reason)
@@ -66,7 +68,7 @@ class Answers:
         outs, through = await self._blocking(lambda: self._spool.read(self._through, most))
         try:
             await self._edge.send(outs)
-        except (EdgeBusyError, EdgeSilentError, KafkaError) as error:
+        except (EdgeAwayError, KafkaError) as error:
             log.debug("Kafka is still away", loop=self._loop, reason=str(error))
             self._away = True
             await asyncio.sleep(AGAIN_S)
@@ -158,10 +160,3 @@ class Spools:
         if spool.size:
             log.error("answers that waited on disk are dropped: their loop was deleted", loop=loop, bytes=spool.size)
         self._thread.submit(spool.drop)
-
-
-def _passes(error: Exception) -> bool:
-    """Whether it is Kafka that is away, and not the records that it will never take."""
-    if isinstance(error, KafkaError):
-        return bool(error.retriable) or isinstance(error, KafkaConnectionError | KafkaTimeoutError)
-    return True

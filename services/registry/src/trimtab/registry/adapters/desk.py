@@ -57,7 +57,7 @@ class Desk:
     async def settle(self, command: RegistryCommand) -> CommandFacts | None:
         """Record a command and wait for its answer; None when it was recorded but is not answered in time.
 
-        Raises EdgeBusyError, EdgeSilentError.
+        Raises EdgeAwayError.
         """
         known = await self._answered(command)
         if known is not None:
