@@ -4,7 +4,8 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
-follows from the seed. Beside that a reader takes every committed prediction and outcome as it comes. At the end all is
+follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster of their own, whose
+services reach their broker through a proxy. Beside that a reader takes every committed prediction and outcome as it comes. At the end all is
 compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
@@ -37,12 +38,11 @@ import evidence
 import numpy as np
 from faults import FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
-from network import NETWORK, network
+from network import NETWORK, Network, network
 from oracle import judged
 from orders import DAY_MS, Stream, declared
 from plain import compared
 from plane import violations
-from proxy import Proxy
 from rich.console import Console
 from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
@@ -98,15 +98,15 @@ class Campaign:
             self._victims = Victims(self._folder / "cluster", *own)
             stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
-            return asyncio.run(self._mistreat(between.proxy if between else None))
+            return asyncio.run(self._mistreat(between))
 
-    async def _mistreat(self, proxy: Proxy | None) -> Sequence[Row]:
+    async def _mistreat(self, between: Network | None) -> Sequence[Row]:
         where, loop = self._victims.addresses, self._loop
         bootstrap = where.kafka.bootstrap_servers
         sender = Sender(where.kafka, loop, self._stream)
         async with reading(where.kafka, loop) as reader:
             await sender.begin(where.services)
-            scene = Scene(self._victims, sender, reader, self._stream, self._rng, proxy)
+            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between)
             await beside(self._blows(scene), sender.run(ORDERS_PER_S), reader.run())
             await beside(self._ends(sender), reader.run())
             found = await beside(evidence.found(bootstrap, loop, reader), reader.run())

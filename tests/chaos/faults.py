@@ -6,13 +6,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flow import Reader, Sender
 from orders import Stream
-from proxy import Proxy
 from trimtab.cli.cluster.programs import SERVICES
 from victims import BROKER, LOOK_S, PATIENCE_S, Spare, StuckError, Victims
+
+if TYPE_CHECKING:
+    from network import Network
 
 CALM_S = 2.0
 """Between two faults everything flows for so long, at least."""
@@ -30,14 +33,14 @@ KEEPERS = ("ingest", "feature", "predictor", "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything a fault needs. `rng`: chance, from the campaign's seed. `proxy`: before the broker, where one is."""
+    """Everything a fault needs. `rng`: chance, from the campaign's seed. `network`: before the broker, where one is."""
 
     victims: Victims
     sender: Sender
     reader: Reader
     stream: Stream
     rng: np.random.Generator
-    proxy: Proxy | None = None
+    network: "Network | None" = None
 
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""

@@ -8,54 +8,64 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from faults import CALM_S, Blow, Fault, Scene, any_keeper
+from faults import CALM_S, Blow, Fault, Scene, any_keeper, nothing
 from proxy import END_TXN, PRODUCE, Direction, Proxy, proxy
 from rich.console import Console
-from trimtab.cli.broker import STOP_S, EmbeddedBroker, user_jars, wait_until_answering
+from trimtab.cli.broker import STOP_S, BrokerCommand, EmbeddedBroker, user_jars, wait_until_answering
 from trimtab.cli.processes import free_port
 from trimtab.cli.settings import ClusterSettings
+from trimtab.testing.disks import NoDiskError, SmallDisk, small_disk
 from victims import PATIENCE_S, StuckError
 
 SLOW_S, SLOW_FOR_S = 0.1, 10.0
 AWAY_S = 20.0
 """Longer than sessions, requests and transactions last."""
 CUTS = 5
+DISK_BYTES = 400_000_000
 
 
-@dataclass(frozen=True, slots=True)
 class Network:
-    """A broker's two addresses, and what lies before the second one."""
+    """A broker, what lies before its second address, and the disk that it writes to, where it has one of its own."""
 
-    direct: str
-    proxy: Proxy
+    def __init__(self, broker: EmbeddedBroker, command: BrokerCommand, between: Proxy, disk: SmallDisk | None) -> None:
+        self.proxy, self.disk = between, disk
+        self.direct = command.bootstrap
+        self.proxied = f"127.0.0.1:{between.port}"
+        self._broker, self._command = broker, command
 
-    @property
-    def proxied(self) -> str:
-        """Where services find the broker."""
-        return f"127.0.0.1:{self.proxy.port}"
+    def start(self) -> None:
+        """Start the broker; returns when it answers."""
+        self.process = self._broker.start(self._command)
+        wait_until_answering(self.process, self._command.port, self._broker.log)
+
+    def stop(self) -> None:
+        """End it as if it were killed."""
+        self.process.terminate()
+        self.process.wait(STOP_S)
 
 
 @contextmanager
 def network(folder: Path) -> Iterator[Network]:
     """A broker behind a proxy for a `with`."""
-    broker = EmbeddedBroker(folder, user_jars(ClusterSettings(), Console(stderr=True)))
-    command, behind = broker.prepare(), free_port(None)
-    with proxy(behind) as between:
+    with ExitStack() as stack:
+        try:
+            disk = stack.enter_context(small_disk(folder, DISK_BYTES))
+        except NoDiskError:
+            disk = None
+        broker = EmbeddedBroker(folder, user_jars(ClusterSettings(), Console(stderr=True)))
+        command, behind = broker.prepare(), free_port(None)
+        between = stack.enter_context(proxy(behind))
         settings = Path(command.argv[-1])
         settings.write_text(
             settings.read_text() + listeners(command.port, command.controller_port, behind, between.port)
         )
-        process = broker.start(command)
-        try:
-            wait_until_answering(process, command.port, broker.log)
-            yield Network(command.bootstrap, between)
-        finally:
-            process.terminate()
-            process.wait(STOP_S)
+        made = Network(broker, command, between, disk)
+        made.start()
+        stack.callback(made.stop)
+        yield made
 
 
 def listeners(direct: int, controller: int, behind: int, told: int) -> str:
@@ -68,10 +78,15 @@ def listeners(direct: int, controller: int, behind: int, told: int) -> str:
     )
 
 
-def between(scene: Scene) -> Proxy:
+def there(scene: Scene) -> Network:
     """The network of a scene that has one."""
-    assert scene.proxy is not None, "this cluster was started without a proxy"
-    return scene.proxy
+    assert scene.network is not None, "this cluster was started without one"
+    return scene.network
+
+
+def between(scene: Scene) -> Proxy:
+    """What lies between its services and its broker."""
+    return there(scene).proxy
 
 
 async def slow(scene: Scene) -> float:
@@ -118,6 +133,19 @@ def late(api: int) -> Blow:
     return blow
 
 
+async def full_disk(scene: Scene) -> float:
+    """Leave no room under the broker until it gives up, give the room back, and start it again."""
+    here = there(scene)
+    if here.disk is None:
+        return await nothing(scene)
+    await asyncio.to_thread(here.disk.fill)
+    await asyncio.to_thread(scene.victims.until, lambda: here.process.poll() is not None, "the end of the broker")
+    here.disk.empty()
+    began_s = time.monotonic()
+    await asyncio.to_thread(here.start)
+    return await scene.recovered(began_s)
+
+
 async def happens(scene: Scene, event: threading.Event, what: str) -> None:
     """Wait for what the proxy sees. Raises StuckError."""
     if not await asyncio.to_thread(event.wait, PATIENCE_S):
@@ -134,6 +162,11 @@ NETWORK: Mapping[str, Fault] = {
         ),
         Fault("lost answers", "for 20 s requests reach the broker and no answer comes back", lose("down")),
         Fault("late commit", "an EndTxn arrives when its task has opened again", late(END_TXN)),
+        Fault(
+            "full disk",
+            "under the broker, which gives up; room again, and it starts (where mount is allowed)",
+            full_disk,
+        ),
         Fault("late write", "a Produce arrives when its task has opened again", late(PRODUCE)),
     ]
 }
