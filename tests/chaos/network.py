@@ -119,13 +119,13 @@ def lose(*directions: Direction) -> Blow:
 
 
 def late(api: int) -> Blow:
-    """Keep one request of a task's transaction back until the task has opened again, and let it arrive then."""
+    """Keep one request of a task's transaction back until the task has sent it again, or has opened again."""
 
     async def blow(scene: Scene) -> float:
         kept = between(scene).keep(api, f"trimtab-{any_keeper(scene)}.")
         await happens(scene, kept.caught, "a request to keep back")
         struck_s = time.monotonic()
-        await happens(scene, kept.fenced, "a new epoch")
+        await happens(scene, kept.outrun, "another try")
         await asyncio.sleep(float(scene.rng.uniform(0.0, CALM_S)))
         between(scene).release(kept)
         return await scene.recovered(struck_s)
@@ -161,12 +161,12 @@ NETWORK: Mapping[str, Fault] = {
             "black hole", "for 20 s nothing reaches the broker or comes back; it all arrives late", lose("up", "down")
         ),
         Fault("lost answers", "for 20 s requests reach the broker and no answer comes back", lose("down")),
-        Fault("late commit", "an EndTxn arrives when its task has opened again", late(END_TXN)),
+        Fault("late commit", "an EndTxn arrives when its task has opened again with a new epoch", late(END_TXN)),
         Fault(
             "full disk",
             "under the broker, which gives up; room again, and it starts (where mount is allowed)",
             full_disk,
         ),
-        Fault("late write", "a Produce arrives when its task has opened again", late(PRODUCE)),
+        Fault("late write", "a Produce arrives when its task has sent it again", late(PRODUCE)),
     ]
 }

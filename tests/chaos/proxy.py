@@ -33,23 +33,24 @@ class Request:
 class Kept:
     """A request that is to be kept back: the first of this kind from a client whose name begins so.
 
-    `caught`: it has come, and its connection stands still since. `fenced`: its client has asked for a new epoch since.
+    `caught`: it has come, and its connection stands still since. `outrun`: by another connection its client has sent it
+    again, or asked for a new epoch.
     """
 
     api: int
     client: str
     caught: threading.Event = field(default_factory=threading.Event)
-    fenced: threading.Event = field(default_factory=threading.Event)
+    outrun: threading.Event = field(default_factory=threading.Event)
     pipe: "_Pipe | None" = None
 
     def see(self, request: Request, pipe: "_Pipe") -> None:
-        """Look whether it is the one, or its client's next epoch."""
+        """Look whether it is the one, or what its client does without an answer to it."""
         if self.pipe is None:
             if request.api == self.api and request.client.startswith(self.client):
                 self.pipe, self.client, pipe.stands = pipe, request.client, True
                 self.caught.set()
-        elif request == Request(INIT_PRODUCER_ID, self.client):
-            self.fenced.set()
+        elif pipe is not self.pipe and request.client == self.client and request.api in (self.api, INIT_PRODUCER_ID):
+            self.outrun.set()
 
 
 class Proxy:
