@@ -14,7 +14,7 @@ from aiokafka.errors import MessageSizeTooLargeError
 from trimtab.predictor.adapters import answers
 from trimtab.predictor.adapters.answers import Answers, Spools
 from trimtab.predictor.adapters.spool import Spool, framed
-from trimtab.predictor.errors import NotLoggedError, SpoolHeldError
+from trimtab.predictor.errors import NotLoggedError, SpoolDamagedError, SpoolHeldError
 from trimtab.runtime.edge import Placed
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError, EdgeUnreachableError
 from trimtab.runtime.records import Out
@@ -167,6 +167,27 @@ async def test_what_has_no_room_is_refused(tmp_path: Path, kafka: Kafka, most_by
         with pytest.raises(NotLoggedError, match=r"TRIMTAB_SPOOL__MAX_MB|no broker takes"):
             await of.write(SAID[9:10])
         assert of.waiting_bytes == most_bytes
+
+
+async def test_those_who_come_at_once_share_the_room(tmp_path: Path, kafka: Kafka) -> None:
+    kafka.failure = EdgeUnreachableError("NodeNotReadyError")
+    async with spools(tmp_path, kafka, 5 * FRAME) as made:
+        of = made.open("offers", "1")
+        came = await asyncio.gather(*(of.write([out]) for out in SAID[:10]), return_exceptions=True)
+    assert sum(isinstance(one, NotLoggedError) for one in came) == 5
+    found, _ = whole(tmp_path / "offers.1")
+    assert found == [out for out, one in zip(SAID, came, strict=False) if one is None]
+
+
+async def test_a_disk_that_forgets_ends_the_process(tmp_path: Path, kafka: Kafka) -> None:
+    kafka.failure = EdgeUnreachableError("NodeNotReadyError")
+    async with spools(tmp_path, kafka) as made:
+        of = made.open("offers", "1")
+        await of.write(SAID[:3])
+        kafka.failure = None
+        (tmp_path / "offers.1").write_bytes(bytes(of.waiting_bytes))
+        with pytest.raises(SpoolDamagedError, match="does not verify from byte 0"):
+            await made.drain()
 
 
 async def test_what_kafka_will_never_take_does_not_wait(tmp_path: Path, kafka: Kafka) -> None:

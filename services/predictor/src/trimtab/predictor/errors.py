@@ -52,6 +52,17 @@ class SpoolHeldError(PredictorError):
         self.folder = folder
 
 
+class SpoolDamagedError(PredictorError):
+    """What was written to the disk is not what stands there."""
+
+    def __init__(self, file: Path, place: int) -> None:
+        super().__init__(
+            f"{file} does not verify from byte {place} on; keep a copy to look at: the next start cuts it off"
+        )
+        self.file = file
+        self.place = place
+
+
 class OtherFeaturesError(PredictorError):
     """A model that was fitted on other features than the loop declares now."""
 

@@ -60,10 +60,14 @@ class Answers:
                 raise NotLoggedError(str(error)) from error
             else:
                 return
-        await self._keep(framed(outs), reason)
+        data = framed(outs)
+        await self._blocking(lambda: self._keep(data, reason))
 
     async def drain(self) -> None:
-        """Bring some of what waits to Kafka: one record until it answers, then many at a time."""
+        """Bring some of what waits to Kafka: one record until it answers, then many at a time.
+
+        Raises SpoolDamagedError: the next start cuts off what does not verify.
+        """
         most = 1 if self._away else MOST_AT_ONCE
         outs, through = await self._blocking(lambda: self._spool.read(self._through, most))
         try:
@@ -78,13 +82,13 @@ class Answers:
             log.info("answers that waited on disk are logged", loop=self._loop, answers=self._logged)
             self._away, self._through, self._logged = True, 0, 0
 
-    async def _keep(self, data: bytes, reason: str) -> None:
+    def _keep(self, data: bytes, reason: str) -> None:
         if self._spool.size + len(data) > self._most_bytes:
             raise NotLoggedError(f"{reason}; TRIMTAB_SPOOL__MAX_MB of them wait on disk already")
         if not self._spool.size:
             log.warning("Kafka is away: answers wait on disk", loop=self._loop, reason=reason)
         try:
-            await self._blocking(lambda: self._spool.append(data))
+            self._spool.append(data)
         except OSError as error:
             raise NotLoggedError(f"{reason}; nor does the disk take it: {error}") from error
 
@@ -109,10 +113,10 @@ class Spools:
         except BlockingIOError as error:
             self._files.close()
             raise SpoolHeldError(self._folder) from error
-        self._files.callback(self._thread.shutdown)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._thread.shutdown()
         self._files.close()
 
     def open(self, loop: str, topic_id: str) -> Answers:

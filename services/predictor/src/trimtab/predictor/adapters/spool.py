@@ -8,6 +8,7 @@ from struct import Struct
 
 import msgspec
 
+from trimtab.predictor.errors import SpoolDamagedError
 from trimtab.runtime.records import Out
 
 _head = Struct("<II")
@@ -28,6 +29,9 @@ class Spool:
         self.size = sum(length for _, length in self._frames(0, found))
         self.cut = found - self.size
         os.ftruncate(self._file, self.size)
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
     def append(self, data: bytes) -> None:
         """Return once the disk has the frames. Raises OSError; then none of them is there."""
@@ -42,13 +46,15 @@ class Spool:
         self.size += len(data)
 
     def read(self, start: int, most: int) -> tuple[list[Out], int]:
-        """At most so many records from a place on, and the place behind them."""
+        """At most so many records from a place on, and the place behind them. Raises SpoolDamagedError."""
         outs = list[Out]()
         for out, length in self._frames(start, self.size):
             if len(outs) == most:
                 break
             outs.append(out)
             start += length
+        if start < self.size and not outs:
+            raise SpoolDamagedError(self._path, start)
         return outs, start
 
     def clear(self, through: int) -> bool:
