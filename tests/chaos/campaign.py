@@ -4,8 +4,9 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
-follows from the seed. Beside that a reader takes every committed prediction and outcome as it comes. At the end all is
-compared with what follows from the events that were sent:
+follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
+reach their broker through a proxy. Beside that a reader takes every committed prediction and outcome as it comes. At
+the end all is compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
   out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
@@ -27,16 +28,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Sequence
-from contextlib import aclosing
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import evidence
 import numpy as np
-from faults import FAULTS, KILLS, Injected, Scene, inject, rounds
+from faults import FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
+from network import NETWORK, Network, network
 from oracle import judged
 from orders import DAY_MS, Stream, declared
 from plain import compared
@@ -59,14 +61,21 @@ HISTORY_MS = 100 * DAY_MS
 class Plan:
     """At least so many rounds and events. `every`: event time between two retrains, besides those on drift."""
 
-    faults: Sequence[str]
+    faults: Sequence[Fault]
     rounds: int
     events: int
     every: str
 
+    @property
+    def is_networked(self) -> bool:
+        """Whether its faults need a network that can be disturbed, which is another cluster."""
+        return any(fault.name in NETWORK for fault in self.faults)
 
-QUICK = Plan([fault.name for fault in KILLS], 1, 5_000, "12h")
-WHOLE = Plan([name for name in FAULTS if name != "none"], 3, 100_000, "3d")
+
+QUICK = Plan(KILLS, 1, 5_000, "12h")
+NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
+EVERY = {**FAULTS, **NETWORK}
+WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
 
 
 class Campaign:
@@ -82,19 +91,22 @@ class Campaign:
     def run(self) -> Sequence[Row]:
         """All of it, from an empty folder to the table."""
         self._loop = declared(self._folder / "orders", self._plan.every)
-        self._victims = Victims(self._folder / "cluster")
         self._say("starting Kafka and the seven services")
-        with self._victims.up():
+        with ExitStack() as stack:
+            between = stack.enter_context(network(self._folder / "kafka")) if self._plan.is_networked else None
+            own = (between.proxied, between.direct) if between else ()
+            self._victims = Victims(self._folder / "cluster", *own)
+            stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
-            return asyncio.run(self._mistreat())
+            return asyncio.run(self._mistreat(between))
 
-    async def _mistreat(self) -> Sequence[Row]:
+    async def _mistreat(self, between: Network | None) -> Sequence[Row]:
         where, loop = self._victims.addresses, self._loop
         bootstrap = where.kafka.bootstrap_servers
         sender = Sender(where.kafka, loop, self._stream)
         async with reading(where.kafka, loop) as reader, aclosing(sender):
             await sender.begin(where.services)
-            scene = Scene(self._victims, sender, reader, self._stream, self._rng)
+            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between)
             await beside(self._blows(scene), sender.run(ORDERS_PER_S), reader.run())
             await beside(self._ends(sender), reader.run())
             found = await beside(evidence.found(bootstrap, loop, reader), reader.run())
@@ -157,7 +169,7 @@ async def beside(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, None
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.epilog = "faults:\n" + "\n".join(f"  {fault.name:24}{fault.about}" for fault in FAULTS.values())
+    parser.epilog = "faults:\n" + "\n".join(f"  {fault.name:24}{fault.about}" for fault in EVERY.values())
     parser.add_argument("--quick", action="store_true", help="each service is killed once, some 5,000 events: 90 s")
     parser.add_argument("--seed", type=int, default=1, help="of the events, the order of the faults, and their victims")
     parser.add_argument("--only", metavar="FAULT,…", help="these faults alone, of those below")
@@ -171,17 +183,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="keep the folder of the cluster also when all is right")
     given = parser.parse_args()
     wanted = given.only.split(",") if given.only else []
-    if unknown := set(wanted) - FAULTS.keys():
-        parser.error(f"there is no fault {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    if unknown := set(wanted) - EVERY.keys():
+        parser.error(f"there is no fault {', '.join(sorted(unknown))}; there are {', '.join(EVERY)}")
     return given
 
 
-def plan_of(given: argparse.Namespace) -> Plan:
-    """The short or the whole form; with `--only`, those faults and as many events as they take."""
-    plan = QUICK if given.quick else WHOLE
+def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
+    """The short form, or the whole one on its two clusters; with `--only`, those faults, for as long as they take."""
+    plans = [QUICK] if given.quick else [WHOLE, NETWORKED]
     if given.only:
-        plan = replace(plan, faults=given.only.split(","), events=0)
-    return plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)
+        wanted = given.only.split(",")
+        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK)]
+        plans = [replace(plans[0], faults=faults, events=0) for faults in groups if faults]
+    for plan in plans:
+        yield plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)
 
 
 def main() -> None:
@@ -193,14 +208,20 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="trimtab-chaos-"))
     console.print(f"seed {given.seed}; the cluster is in {folder}", highlight=False)
     try:
-        table = Campaign(plan_of(given), given.seed, folder, console).run()
+        table = [
+            row
+            for number, plan in enumerate(plans_of(given))
+            for row in Campaign(plan, given.seed, folder / str(number), console).run()
+        ]
     except (StuckError, CommandFailedError) as error:
         sys.exit(f"{error}; the same again with --seed {given.seed}")
     others = compared(folder / "plain", PLAIN_KILLS, given.seed, console) if given.plain else []
     tell(console, [*table, *others])
     write(given.json, [*table, *others])
     if not all(row.is_right for row in table):
-        sys.exit(f"something is wrong; the same again with --seed {given.seed}; the logs are in {folder}/cluster/logs")
+        sys.exit(
+            f"something is wrong; the same again with --seed {given.seed}; the logs are in {folder}/*/cluster/logs"
+        )
     if not given.keep:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,12 +6,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flow import Reader, Sender
 from orders import Stream
 from trimtab.cli.cluster.programs import SERVICES
 from victims import BROKER, LOOK_S, PATIENCE_S, Spare, StuckError, Victims
+
+if TYPE_CHECKING:
+    from network import Network
 
 CALM_S = 2.0
 """Between two faults everything flows for so long, at least."""
@@ -29,13 +33,14 @@ KEEPERS = ("ingest", "feature", "predictor", "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything a fault needs. `rng`: chance, from the campaign's seed."""
+    """Everything a fault needs. `rng`: chance, from the campaign's seed. `network`: before the broker, where one is."""
 
     victims: Victims
     sender: Sender
     reader: Reader
     stream: Stream
     rng: np.random.Generator
+    network: "Network | None" = None
 
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""
@@ -229,9 +234,9 @@ FAULTS: Mapping[str, Fault] = {
 }
 
 
-def rounds(wanted: Sequence[str], rng: np.random.Generator) -> Iterator[Fault]:
+def rounds(wanted: Sequence[Fault], rng: np.random.Generator) -> Iterator[Fault]:
     """The wanted faults again and again, each round in another order; the first begins undisturbed."""
     yield UNDISTURBED
-    faults = [FAULTS[name] for name in wanted if name != UNDISTURBED.name]
+    faults = [fault for fault in wanted if fault is not UNDISTURBED]
     while faults:
         yield from (faults[at] for at in rng.permutation(len(faults)))

@@ -69,9 +69,14 @@ class Spare:
 
 @dataclass(frozen=True, slots=True)
 class Victims:
-    """One folder's cluster. It is up within `up`."""
+    """One folder's cluster. It is up within `up`.
+
+    `kafka`: the address, for its services, of a broker that is not its own; `direct`: the one for everybody else.
+    """
 
     folder: Path
+    kafka: str | None = None
+    direct: str | None = None
 
     @property
     def _commands(self) -> CommandLine:
@@ -85,7 +90,7 @@ class Victims:
             yield
         finally:
             try:
-                self._commands.run("down")
+                self._commands.run("down", bootstrap=self.kafka)
             finally:
                 for process in self._commands.processes():
                     with suppress(psutil.NoSuchProcess):
@@ -93,15 +98,15 @@ class Victims:
 
     def start(self) -> None:
         """`trimtab up`."""
-        self._commands.ok("up", "--detach")
+        self._commands.ok("up", "--detach", bootstrap=self.kafka)
 
     def stop(self) -> None:
         """`trimtab down`."""
-        self._commands.ok("down")
+        self._commands.ok("down", bootstrap=self.kafka)
 
     def apply(self, loop: Path) -> None:
         """`trimtab apply`."""
-        self._commands.ok("apply", str(loop))
+        self._commands.ok("apply", str(loop), bootstrap=self.direct)
 
     @property
     def state(self) -> ClusterState:
@@ -114,7 +119,7 @@ class Victims:
     def addresses(self) -> Addresses:
         """Where everything is."""
         state = self.state
-        return Addresses(Connection(state.bootstrap), {name: state.urls(name) for name in SERVICES})
+        return Addresses(Connection(self.direct or state.bootstrap), {name: state.urls(name) for name in SERVICES})
 
     @property
     def is_ready(self) -> bool:

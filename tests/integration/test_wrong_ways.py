@@ -446,7 +446,7 @@ class House:
         (_, trainers), (private, public) = self._keys["trainer"], self._keys["registry"]
         signing = {"private_key_file": private, "public_key_file": trainers}
         told = {"store": store, "signing": signing, "registry": database}
-        obeyed = {"store": store, "signing": {"public_key_file": public}}
+        obeyed = {"store": store, "signing": {"public_key_file": public}, "data_dir": self._folder}
         return [
             ingest.wired(IngestSettings.model_validate({"store": store}), self.bus),
             feature.wired(self.bus),

@@ -1,14 +1,20 @@
 """Deployments are taken in whole and signed by the registry, or not at all."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import DeploymentChanged, ModelRef
+from trimtab.ml.datasets import Dataset
+from trimtab.ml.packaging import package
+from trimtab.ml.training import fit
 from trimtab.predictor.adapters.deployments import DeploymentsView
 from trimtab.runtime.records import Record
-from trimtab.store.blobs import MemoryBlobs
+from trimtab.store.blobs import BlobStore, MemoryBlobs
+from trimtab.store.errors import StoreError, StoreReadOnlyError, StoreUnreachableError
 from trimtab.store.signing import Signer
 from trimtab.testing.declarations import offers
 
@@ -79,6 +85,73 @@ def test_a_damaged_model_is_refused() -> None:
     view.apply([change(1, champion=ref(digest=digest))])
     assert view.deployments.newest() is None
     assert 1 in view.refused
+
+
+class Away:
+    """A store that does not answer, until it does."""
+
+    def __init__(self, blobs: MemoryBlobs) -> None:
+        self.put, self.has, self._blobs = blobs.put, blobs.has, blobs
+        self.failure: StoreError | None = None
+
+    def get(self, digest: str) -> bytes:
+        if self.failure is not None:
+            raise self.failure
+        return self._blobs.get(digest)
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    """One of the loop that can be served."""
+    count = 40
+    rows = Dataset(
+        number_names=("price",),
+        category_names=("place",),
+        keys=np.array([str(n) for n in range(count)], dtype=object),
+        at_ms=np.arange(count, dtype=np.int64),
+        numbers=np.arange(count, dtype=np.float64)[:, None],
+        categories=np.full((count, 1), "top", dtype=object),
+        labels=np.arange(count, dtype=np.float64) % 2,
+        versions=np.full(count, -1, dtype=np.int64),
+        scores=np.full(count, np.nan),
+    )
+    return package(fit(LOOP.model, LOOP.task, rows, 1), rows).blob
+
+
+@pytest.mark.parametrize(
+    "failure", [StoreUnreachableError("s3://models", "no answer"), StoreReadOnlyError("s3://models", "denied")]
+)
+async def test_a_store_that_was_away_is_asked_again(failure: StoreError, model: bytes) -> None:
+    blobs = Away(MemoryBlobs())
+    blobs.failure = failure
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+    view.apply([change(1), change(2, champion=ref(digest=blobs.put(model)))])
+    await view.again()
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert newest.sequence == 1
+    assert str(failure) in view.refused[2]
+    blobs.failure = None
+    await view.again()
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert newest.champion is not None
+    assert not view.refused
+
+
+async def test_a_blob_that_was_damaged_is_served_once_it_is_whole(tmp_path: Path, model: bytes) -> None:
+    blobs = BlobStore(tmp_path.as_uri())
+    digest = blobs.put(model)
+    (tmp_path / digest).write_bytes(model[:-1] + b"x")
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+    view.apply([change(1, champion=ref(digest=digest))])
+    await view.again()
+    assert view.deployments.newest() is None
+    assert "is damaged" in view.refused[1]
+    (tmp_path / digest).write_bytes(model)
+    await view.again()
+    assert view.deployments.newest() is not None
+    assert not view.refused
 
 
 def test_other_loops_and_what_keeps_no_schema_are_passed_over(view: DeploymentsView) -> None:

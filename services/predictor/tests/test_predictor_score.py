@@ -109,6 +109,15 @@ def test_keys_are_forgotten_after_the_dedupe_time() -> None:
     assert b"a" not in tables["asked"]
 
 
+def test_an_answer_that_comes_late_counts_once_however_late_it_is() -> None:
+    made = stage(scoring(FIRST), ())
+    tables = tables_of(made)
+    answered, now_ms = topics.answered("offers"), 12 * HOUR + 2 * LOOP.asks.dedupe_ms
+    said = [Record(answered, 0, n, b"a", b"said", envelope.headers("a", "offer", "http", 11 * HOUR)) for n in range(2)]
+    assert len(run_step(made, {answered: said[:1]}, tables, progress_ms=now_ms).out) == 1
+    assert not run_step(made, {answered: said[1:]}, tables, progress_ms=now_ms + LOOP.asks.dedupe_ms).out
+
+
 def test_the_trace_of_the_ask_goes_on() -> None:
     made = stage(scoring(FIRST), ())
     plain = ask("a", 11 * HOUR)

@@ -45,8 +45,8 @@ def postgres() -> Iterator[str | None]:
     if found is None:
         yield None
         return
-    with running_postgres(found) as url:
-        yield url
+    with running_postgres(found) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

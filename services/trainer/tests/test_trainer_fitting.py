@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
+from trimtab.trainer.adapters.child import answer
 from trimtab.trainer.adapters.fitting import Fitting
 from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.errors import ChildEndedError
@@ -52,6 +54,16 @@ async def test_a_killed_process_is_told_and_the_next_order_starts_another(stuck:
     await stuck.warm()
     assert pid_of(stuck) != first
     await stuck.close()
+
+
+async def test_an_order_waits_while_kafka_is_away() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
+    waiting = asyncio.create_task(answer(b"{}", {"kafka": {"bootstrap_servers": nowhere}}))
+    done, _ = await asyncio.wait([waiting], timeout=2.5)
+    assert not done
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_a_cancelled_order_kills_its_process(stuck: Fitting) -> None:

@@ -13,7 +13,8 @@ from trimtab.contracts.control import ModelTrained
 from trimtab.loops.model import Loop
 from trimtab.ml.scoring import Scorer
 from trimtab.runtime.memory import MemoryBus
-from trimtab.store.blobs import MemoryBlobs
+from trimtab.store.blobs import BlobStore, MemoryBlobs
+from trimtab.store.errors import BlobDamagedError, BlobMissingError
 from trimtab.testing.declarations import declared, offers
 from trimtab.testing.history import write_history
 from trimtab.trainer.adapters.again import again
@@ -90,6 +91,20 @@ async def test_a_refit_gives_the_same_model_from_the_log_and_from_the_blob(tmp_p
     assert (from_blob.source, from_blob.digest) == ("blob", trained.model.digest)
     assert from_blob.rows_digest == trained.dataset.digest
     assert not from_blob.changed
+
+
+async def test_rows_that_are_gone_or_damaged_are_no_model_again(tmp_path: Path) -> None:
+    shop = Workshop(
+        await bus_with(LOOP), BlobStore((tmp_path / "blobs").as_uri()), tmp_path, "cluster", "1.0", "0" * 64
+    )
+    trained = event(await fulfil(shop, order()))
+    kept, empty = tmp_path / "blobs" / trained.dataset.blob, await bus_with(LOOP, rows=1)
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")
+    with pytest.raises(BlobDamagedError):
+        await again(empty, shop.blobs, LOOP, trained)
+    kept.unlink()
+    with pytest.raises(BlobMissingError):
+        await again(empty, shop.blobs, LOOP, trained)
 
 
 async def test_a_model_that_failed_its_gate_is_reproduced_too(tmp_path: Path) -> None:

@@ -18,4 +18,4 @@ class Edge(Protocol):
     """What HTTP handlers write with."""
 
     async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
-        """Write records and return once the log has them. Raises EdgeBusyError, EdgeSilentError."""
+        """Write records and return once the log has them. Raises EdgeAwayError."""

@@ -158,7 +158,11 @@ class UndeclaredAttributeError(StageRuntimeError):
         )
 
 
-class EdgeBusyError(StageRuntimeError):
+class EdgeAwayError(StageRuntimeError):
+    """The log cannot be written to just now; in a while it can."""
+
+
+class EdgeBusyError(EdgeAwayError):
     """More records wait to be written than the edge holds. Nothing of the call was written."""
 
     def __init__(self, waiting: int) -> None:
@@ -166,12 +170,20 @@ class EdgeBusyError(StageRuntimeError):
         super().__init__(f"{waiting} records wait to be written already; try again in a moment")
 
 
-class EdgeSilentError(StageRuntimeError):
+class EdgeSilentError(EdgeAwayError):
     """The log has not answered in time: the records may still be written."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         super().__init__(f"no acknowledgement within {timeout_s:g} s; send the same records again, with the same ids")
+
+
+class EdgeUnreachableError(EdgeAwayError):
+    """No broker that would take the records can be reached: they may still be written."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(f"no broker takes them ({kind}); send the same records again, with the same ids")
 
 
 class TaskUnfitError(StageRuntimeError):

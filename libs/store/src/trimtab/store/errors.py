@@ -105,6 +105,14 @@ class NotCanonicalError(StoreError):
         )
 
 
+class DatabaseAwayError(StoreError):
+    """The database did not do what was asked: it is away, restarting, full or locked. Nothing was changed."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the database cannot be used now ({reason}): it is asked again")
+
+
 class BadDatabaseUrlError(StoreError):
     """A database url of a kind that is not supported."""
 

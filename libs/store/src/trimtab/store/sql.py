@@ -7,10 +7,10 @@ from sqlite3 import Connection as SqliteConnection
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from trimtab.store.errors import BadDatabaseUrlError
+from trimtab.store.errors import BadDatabaseUrlError, DatabaseAwayError
 
 BUSY_MS = 60_000
 """How long a SQLite writer waits for another one."""
@@ -39,16 +39,29 @@ def create_sql_engine(url: str) -> Engine:
 
 @contextmanager
 def unit_of_work(engine: Engine) -> Iterator[Session]:
-    """A session whose changes are all kept when the block ends, or none of them when it raises."""
-    with Session(engine, expire_on_commit=False) as session, session.begin():
+    """A session whose changes are all kept when the block ends, or none of them when it raises.
+
+    Raises DatabaseAwayError.
+    """
+    with _away(), Session(engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Session]:
-    """A session that only reads; on SQLite it does not wait for writers, nor they for it."""
-    with Session(engine.execution_options(**{READING: True})) as session:
+    """A session that only reads; on SQLite it does not wait for writers, nor they for it. Raises DatabaseAwayError."""
+    with _away(), Session(engine.execution_options(**{READING: True})) as session:
         yield session
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if not (isinstance(error, OperationalError) or error.connection_invalidated):
+            raise
+        raise DatabaseAwayError(str(error.orig).strip()) from error
 
 
 def _sqlite(url: str, database: str | None) -> Engine:

@@ -34,10 +34,13 @@ class Hosted:
         self._views = Views(self._bus, metrics.record)
         self._loops = Loops(self._service, self._bus, self._views, Surroundings(wall_ms, QUICK, metrics.record))
         self.status = Status(self._service, self._loops, self._views)
+        for resource in self._service.resources:
+            await self._stack.enter_async_context(resource)
         self._loops.start()
         self._work = [
             asyncio.create_task(self._loops.follow()),
             *(asyncio.create_task(one.run(self._bus)) for one in self._service.projections),
+            *(asyncio.ensure_future(one()) for one in self._service.background),
         ]
         app = create_app(self._service, self.status, metrics)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -51,9 +54,9 @@ class Hosted:
         return self._service.work is None or (state is not None and state.state == "running")
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
         for one in self._work:
             one.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
         await self._loops.stop()
         await self._views.keep(())
+        await self._stack.aclose()

@@ -6,6 +6,7 @@ import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,22 +22,35 @@ def programs() -> Path | None:
     return versions[-1].parent if versions else None
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server. `url`: without a database name, as `postgresql+psycopg://postgres@127.0.0.1:5433`."""
+
+    url: str
+    control: Sequence[Path | str]
+    settings: str
+
+    def restart(self, mode: str = "fast") -> None:
+        """Stop it as `pg_ctl stop --mode` says (immediate: as if it crashed), and start it again."""
+        _run([*self.control, "-m", mode, "-o", self.settings, "restart"])
+
+
 @contextmanager
-def running_postgres(folder: Path) -> Iterator[str]:
-    """A server's url without a database name, as `postgresql+psycopg://postgres@127.0.0.1:5433`."""
+def running_postgres(folder: Path) -> Iterator[Server]:
+    """A server for a `with`."""
     with TemporaryDirectory(prefix="postgres-") as place:
         os.chmod(place, 0o777)  # noqa: S103, PTH101  # the server may not run as root, so another user needs it
         yield from _server(folder, Path(place))
 
 
-def _server(bin_folder: Path, place: Path) -> Iterator[str]:
+def _server(bin_folder: Path, place: Path) -> Iterator[Server]:
     port = _free_port()
     _run([bin_folder / "initdb", "-D", place / "data", "-U", USER, "-A", "trust", "--no-sync"])
     settings = f"-p {port} -k {place} -c listen_addresses=127.0.0.1 -c fsync=off"
     control: list[Path | str] = [bin_folder / "pg_ctl", "-D", place / "data", "-l", place / "log", "-w", "-t", "60"]
     _run([*control, "-o", settings, "start"])
     try:
-        yield f"postgresql+psycopg://{USER}@127.0.0.1:{port}"
+        yield Server(f"postgresql+psycopg://{USER}@127.0.0.1:{port}", control, settings)
     finally:
         _run([*control, "-m", "immediate", "stop"])
 

@@ -1,5 +1,7 @@
 """What can go wrong in the predictor, each with what to do about it."""
 
+from pathlib import Path
+
 from trimtab.loops.incoming.diagnosis import brief
 
 
@@ -38,6 +40,27 @@ class NotLoggedError(PredictorError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the prediction could not be logged ({reason}); it was not given out: ask again")
+
+
+class SpoolHeldError(PredictorError):
+    """Another process keeps answers in the same folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"another predictor keeps its answers in {folder}: end it, or give this one a TRIMTAB_REPLICA of its own"
+        )
+        self.folder = folder
+
+
+class SpoolDamagedError(PredictorError):
+    """What was written to the disk is not what stands there."""
+
+    def __init__(self, file: Path, place: int) -> None:
+        super().__init__(
+            f"{file} does not verify from byte {place} on; keep a copy to look at: the next start cuts it off"
+        )
+        self.file = file
+        self.place = place
 
 
 class OtherFeaturesError(PredictorError):

@@ -13,9 +13,21 @@ class OnlineSettings(Part):
     )
 
 
+class SpoolSettings(Part):
+    """Answers over HTTP while Kafka is away."""
+
+    max_mb: int = Field(
+        256,
+        ge=0,
+        description="MB of a loop's answers over HTTP that may wait in TRIMTAB_DATA_DIR/spool while Kafka is away; "
+        "0: no answer without Kafka, but 503",
+    )
+
+
 class Settings(RuntimeSettings):
     """`signing.public_key_file`: the registry's, whose deployments are obeyed. `store`: where models are."""
 
     store: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
     online: OnlineSettings = OnlineSettings()
+    spool: SpoolSettings = SpoolSettings()

@@ -21,7 +21,7 @@ ASKED: TableSpec[bytes, int] = TableSpec(
     encode=lambda at_ms: at_ms.to_bytes(8, "big", signed=True),
     decode=lambda data: int.from_bytes(data, "big", signed=True),
 )
-"""Which predictions were made: key → event time of the ask, in the order in which they were made."""
+"""Which predictions were made: key → event time of the ask, or that of the task if it was further, in their order."""
 BEGUN: TableSpec[str, int] = TableSpec(
     name="begun",
     encode_key=str.encode,
@@ -57,8 +57,9 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
     def step(_partition: int, tables: Tables, batch: Batch) -> Result:
         asked = tables[ASKED.name]
         repeats = sum(map(len, batch.records.values()))
-        out = list(log_answered(loop, asked, batch.records.get(topics.answered(loop.name), ())))
-        fresh = [(record, at_ms) for record, at_ms in first_asked(asked, batch.records.get(asks, ()))]
+        answered = first_asked(asked, batch.records.get(topics.answered(loop.name), ()), batch.progress_ms)
+        out = [Out(topics.predictions(loop.name), one.key, one.value, one.headers) for one, _ in answered]
+        fresh = first_asked(asked, batch.records.get(asks, ()), batch.progress_ms)
         repeats -= len(out) + len(fresh)
         scored: list[Scored] = []
         first: Mapping[int, Deployment] = {}
@@ -93,16 +94,12 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
     )
 
 
-def log_answered(loop: Loop, asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[Out]:
-    """Predictions that were given out over HTTP, those that are the first of their key."""
-    return [
-        Out(topics.predictions(loop.name), record.key, record.value, record.headers)
-        for record, _ in first_asked(asked, records)
-    ]
+def first_asked(asked: Table[bytes, int], records: Sequence[Read], progress_ms: int) -> Sequence[tuple[Read, int]]:
+    """The records whose key was not asked for yet, with their event times; they are asked for from now on.
 
-
-def first_asked(asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[tuple[Read, int]]:
-    """The records whose key was not asked for yet, with their event times; they are asked for from now on."""
+    One that is dated before what has been reached is remembered for as long as if it were not: an answer that had to
+    wait on disk for Kafka may come a second time.
+    """
     fresh = {}
     for record in records:
         key = record.key or b""
@@ -110,7 +107,7 @@ def first_asked(asked: Table[bytes, int], records: Sequence[Read]) -> Sequence[t
             fresh[key] = record
     times_ms = envelope.event_times_ms([record.headers for record in fresh.values()])
     for key, at_ms in zip(fresh, times_ms, strict=True):
-        asked.put(key, at_ms)
+        asked.put(key, max(at_ms, progress_ms))
     return list(zip(fresh.values(), times_ms, strict=True))
 
 

@@ -1,60 +1,64 @@
 """The predictor, put together."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
-from aiokafka.errors import KafkaError
-
+from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.loops import declaration
 from trimtab.loops.online import OnlineStore
 from trimtab.loops.partials import Ints
 from trimtab.loops.vectors import Assembler, Vectors
+from trimtab.predictor.adapters.answers import Spools
 from trimtab.predictor.adapters.asks import parser
 from trimtab.predictor.adapters.deployments import DeploymentsView
 from trimtab.predictor.adapters.door import Backing, Door
 from trimtab.predictor.adapters.online import OnlineView, over_budget
 from trimtab.predictor.api import Served, create_router
 from trimtab.predictor.core import Ask, writer
-from trimtab.predictor.errors import NotLoggedError
 from trimtab.predictor.settings import Settings
 from trimtab.predictor.stages import Predicting, stage
 from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.edge import Edge
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
 from trimtab.runtime.kafka.edge import IdempotentProducer
-from trimtab.runtime.records import Out
 from trimtab.runtime.schemas import published
 from trimtab.runtime.stage import View
 from trimtab.store.blobs import BlobStore
 from trimtab.store.signing import Verifier
 
+LOOK_AGAIN_S = 10.0
+"""So often the store is asked for blobs for the lack of which a deployment was refused."""
+
 
 def build(settings: Settings) -> Service:
     """The service for these settings."""
     producer = IdempotentProducer(settings.kafka.connection())
-    return replace(wired(settings, producer), resources=[producer])
+    made = wired(settings, producer)
+    return replace(made, resources=[producer, *made.resources])
 
 
 def wired(settings: Settings, edge: Edge) -> Service:
     """The same on any edge that is open."""
+    folder = settings.data_dir / "spool" / f"predictor-{settings.replica}"
+    spools = Spools(folder, edge, settings.spool.max_mb * 1_000_000)
     blobs, verifier = BlobStore(settings.store.url), Verifier.load(settings.signing.public_key_file)
     served: dict[str, Served] = {}
     replicas: dict[str, OnlineStore] = {}
-
-    async def log(outs: Sequence[Out]) -> None:
-        try:
-            await edge.send(outs)
-        except (EdgeBusyError, EdgeSilentError, KafkaError) as error:
-            raise NotLoggedError(str(error)) from error
+    obeyed: dict[str, DeploymentsView] = {}
 
     def ended(loop: str) -> None:
+        spools.end(loop)
         served.pop(loop, None)
         replicas.pop(loop, None)
+        obeyed.pop(loop, None)
 
-    def started(loop: str, one: Served, replica: OnlineStore) -> None:
-        served[loop], replicas[loop] = one, replica
+    async def look_again() -> None:
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            for view in list(obeyed.values()):
+                await view.again()
 
     def work(declared: LoopDeclared) -> LoopWork:
         loop = declaration.from_declared(
@@ -83,7 +87,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
             deployments=lambda: deployments.deployments,
             progress_ms=lambda: online.newest_ms,
             writer=asked,
-            log=log,
+            log=lambda outs: spools.of(loop.name).write(outs),
         )
         one = Served(
             predict=Door(backing).predict,
@@ -94,10 +98,14 @@ def wired(settings: Settings, edge: Edge) -> Service:
         )
         stages = [stage(predicting, views)]
 
-        async def publish() -> None:
+        async def prepare() -> None:
+            spools.open(loop.name, topic_id(declared, topics.answered(loop.name)))
             await edge.send(published([streamed.schema], by=stages[0].group, at_ms=wall_ms()))
 
-        return LoopWork(stages, prepare=publish, started=lambda: started(loop.name, one, online.store))
+        def started() -> None:
+            served[loop.name], replicas[loop.name], obeyed[loop.name] = one, online.store, deployments
+
+        return LoopWork(stages, prepare=prepare, started=started)
 
     return Service(
         name="predictor",
@@ -105,4 +113,12 @@ def wired(settings: Settings, edge: Edge) -> Service:
         ended=ended,
         router=create_router(served),
         ready=lambda: over_budget(replicas, settings.online.memory_budget_mb),
+        measures=spools.measures,
+        resources=[spools],
+        background=[spools.drain, look_again],
     )
+
+
+def topic_id(declared: LoopDeclared, name: str) -> str:
+    """A topic as it was when the loop was declared: made anew, it has another."""
+    return next((topic.id for topic in declared.topics if topic.name == name), "")

@@ -1,11 +1,12 @@
 """HTTP: reads of the projection, commands into the log, models by digest."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from trimtab.contracts.control import RegistryCommand
@@ -17,9 +18,9 @@ from trimtab.registry.core.answers import (
     VersionDetail,
     VersionSummary,
 )
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeAwayError
 from trimtab.store.blobs import Blobs
-from trimtab.store.errors import BadDigestError, BlobMissingError, StoreError
+from trimtab.store.errors import BadDigestError, BlobMissingError, DatabaseAwayError, StoreError
 
 LARGEST_NUMBER = 2**31 - 1
 """Of a version or a deployment: what a database's integer holds."""
@@ -82,7 +83,7 @@ class Commands(Protocol):
     async def settle(self, command: RegistryCommand) -> CommandFacts | None:
         """Record a command and wait for its answer; None when it was recorded but is not answered in time.
 
-        Raises EdgeBusyError, EdgeSilentError.
+        Raises EdgeAwayError.
         """
 
 
@@ -98,9 +99,25 @@ class Deps:
     new_id: Callable[[], str]
 
 
+class Route(APIRoute):
+    """A route that says so when the database is away."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As of every route; 503 without a database."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except DatabaseAwayError as error:
+                raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
+
+        return handled
+
+
 def create_router(deps: Deps) -> APIRouter:
     """All routes of the registry."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=Route)
     _add_lists(router, deps.catalogue, deps.history)
     _add_commands(router, deps)
     _add_blobs(router, deps)
@@ -148,7 +165,7 @@ def _add_commands(router: APIRouter, deps: Deps) -> None:
         )
         try:
             answer = await deps.commands.settle(wish)
-        except (EdgeBusyError, EdgeSilentError) as error:
+        except EdgeAwayError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         if answer is None:
             response.status_code = 202

@@ -13,7 +13,7 @@ from trimtab.contracts.times import Instant
 from trimtab.retrain_controller.core.journal import Answer, Cursor, Journal
 from trimtab.runtime.control import written
 from trimtab.runtime.edge import Edge
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeAwayError
 
 SOURCE = "retrain-controller.http"
 NO_NUL = r"^[^\x00]*$"
@@ -89,7 +89,7 @@ def create_router(deps: Deps) -> APIRouter:
         wish = RetrainAsked(loop=loop, at_ms=deps.now_ms(), ask_id=ask_id, by=body.by, note=body.note)
         try:
             await deps.edge.send([written(wish, id=ask_id, source=SOURCE, trace=None)])
-        except (EdgeBusyError, EdgeSilentError) as error:
+        except EdgeAwayError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         return AskFacts(loop=loop, ask_id=ask_id, state="pending")
 

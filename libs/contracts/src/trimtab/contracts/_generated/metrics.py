@@ -155,6 +155,11 @@ PREDICTOR_ONLINE_MEMORY = Metric(name='trimtab.predictor.online.memory',
        unit='By',
        attributes=('loop',),
        description='memory of the replica of online values')
+PREDICTOR_SPOOLED = Metric(name='trimtab.predictor.spooled',
+       kind='gauge',
+       unit='By',
+       attributes=('loop',),
+       description='answers over HTTP that wait on disk for Kafka')
 MONITOR_OUTCOMES = Metric(name='trimtab.monitor.outcomes',
        kind='counter',
        unit='{outcome}',

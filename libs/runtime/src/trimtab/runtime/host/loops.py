@@ -12,7 +12,7 @@ from trimtab.contracts import control, topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.contracts.errors import ContractError
 from trimtab.runtime.bus import Bus, Declared
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError, StageInvalidError
+from trimtab.runtime.errors import EdgeAwayError, StageInvalidError
 from trimtab.runtime.host.service import LoopWork, Service, declared_topics
 from trimtab.runtime.records import Read
 from trimtab.runtime.session import Surroundings
@@ -175,7 +175,7 @@ class Loops:
         while True:
             try:
                 await work.prepare()
-            except (EdgeBusyError, EdgeSilentError) as error:
+            except EdgeAwayError as error:
                 log.warning("loop waits for the log", loop=declared.loop, error=str(error))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, self._around.options.backoff_most_s)

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from trimtab.contracts.control import LoopDeclared
 from trimtab.runtime.bus import Declared, TopicInfo
 from trimtab.runtime.projection import Projection
-from trimtab.runtime.stage import Stage, View
+from trimtab.runtime.stage import Measure, Stage, View
 
 
 async def nothing() -> None:
@@ -41,6 +41,7 @@ class Service:
     nothing); what it raises refuses the loop, and is shown. `ended`: a loop has ended and its stages have stopped.
     `resources` are entered, in order, before anything runs. `projections` and `background` run until the end;
     a failure of theirs ends the process. `ready`: reasons why the service is not ready, besides the host's own.
+    `measures`: gauges of its own.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Service:
     projections: Sequence[Projection] = ()
     background: Sequence[Callable[[], Awaitable[None]]] = field(default=())
     ready: Callable[[], Sequence[str]] = lambda: ()
+    measures: Callable[[], Sequence[Measure]] = lambda: ()
 
 
 def declared_topics(declared: LoopDeclared) -> Declared:

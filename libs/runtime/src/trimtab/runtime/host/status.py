@@ -77,8 +77,8 @@ class Status:
         return [*loops, *standing, *dict.fromkeys(unreadable)]
 
     def measures(self) -> list[Measure]:
-        """The gauges of all stages."""
-        found: list[Measure] = []
+        """The gauges of all stages, and those of the service."""
+        found = [*self._service.measures()]
         for _, stage in self.stages():
             found.append(Measure(telemetry.RUNTIME_TASKS, len(stage.tasks), {"stage": stage.group}))
             parked = sum(task.state == "parked" for task in stage.tasks)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from trimtab.runtime.edge import Placed
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError, EdgeUnreachableError
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out
@@ -40,7 +41,8 @@ class IdempotentProducer:
     async def send(self, outs: Sequence[Out]) -> Sequence[Placed]:
         """Write records and return once all brokers in sync have them.
 
-        Raises EdgeBusyError (nothing was written), EdgeSilentError (unknown), aiokafka's KafkaError (refused).
+        Raises EdgeBusyError (nothing was written), EdgeSilentError or EdgeUnreachableError (unknown), KafkaError
+        (refused).
         """
         if self._waiting + len(outs) > self._most_waiting:
             raise EdgeBusyError(self._waiting)
@@ -51,6 +53,10 @@ class IdempotentProducer:
                 placed = await asyncio.gather(*futures)
         except TimeoutError as error:
             raise EdgeSilentError(self._timeout_s) from error
+        except KafkaError as error:
+            if not (error.retriable or isinstance(error, KafkaTimeoutError)):
+                raise
+            raise EdgeUnreachableError(type(error).__name__) from error
         finally:
             self._waiting -= len(outs)
         return [Placed(one.topic, one.partition, one.offset) for one in placed]

@@ -7,7 +7,7 @@ from aiokafka.errors import KafkaError
 
 from trimtab.ingest.errors import LogAwayError
 from trimtab.runtime.edge import Edge
-from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
+from trimtab.runtime.errors import EdgeAwayError
 from trimtab.runtime.records import Out
 
 
@@ -21,5 +21,5 @@ class EdgeLog:
         """Return once the log has the records. Raises LogAwayError."""
         try:
             await self.edge.send(outs)
-        except (EdgeBusyError, EdgeSilentError, KafkaError) as error:
+        except (EdgeAwayError, KafkaError) as error:
             raise LogAwayError(str(error)) from error

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import structlog
+
 from trimtab.contracts.control import RegistryCommand
 from trimtab.registry.adapters.database import Projected
 from trimtab.registry.adapters.queries import Queries
@@ -11,8 +13,13 @@ from trimtab.runtime.bus import Part
 from trimtab.runtime.control import written
 from trimtab.runtime.edge import Edge
 from trimtab.runtime.records import Read
+from trimtab.store.errors import DatabaseAwayError
+
+log = structlog.get_logger(__name__)
 
 SOURCE = "registry.http"
+AGAIN_S = 1.0
+"""So often a database that is away is asked whether it is back."""
 
 
 class Desk:
@@ -31,15 +38,26 @@ class Desk:
         return await asyncio.to_thread(self._projected.positions)
 
     async def apply(self, records: Mapping[Part, Sequence[Read]], positions: Mapping[Part, int]) -> None:
-        """For the projection: write, then let those who wait look."""
-        await asyncio.to_thread(self._projected.apply, records, positions)
+        """For the projection: write, however long the database is away, then let those who wait look."""
+        told = False
+        while True:
+            try:
+                await asyncio.to_thread(self._projected.apply, records, positions)
+                break
+            except DatabaseAwayError as error:
+                if not told:
+                    log.error("the database is away: the projection waits", reason=error.reason)
+                told = True
+                await asyncio.sleep(AGAIN_S)
+        if told:
+            log.info("the database is back")
         async with self._moved:
             self._moved.notify_all()
 
     async def settle(self, command: RegistryCommand) -> CommandFacts | None:
         """Record a command and wait for its answer; None when it was recorded but is not answered in time.
 
-        Raises EdgeBusyError, EdgeSilentError.
+        Raises EdgeAwayError.
         """
         known = await self._answered(command)
         if known is not None:

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
+from aiokafka.errors import KafkaError, KafkaTimeoutError
+
+from trimtab.runtime.errors import BusSilentError
 from trimtab.runtime.kafka import Connection, KafkaBus
 from trimtab.store.blobs import BlobStore
 from trimtab.store.errors import StoreError
@@ -17,12 +21,26 @@ from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.adapters.work import Workshop, fulfil, order_from
 from trimtab.trainer.errors import TrainingError
 
+log = structlog.get_logger(__name__)
+
+AGAIN_S = 1.0
 NICENESS = 1
 """A fit gives way to serving, but does not starve beside it: at 5 it got an eighth of a busy core."""
 
 
 async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
-    """What `answered` gives for an order and a place as they come in."""
+    """What `answered` gives for an order and a place as they come in. While Kafka is away it begins again and again."""
+    while True:
+        try:
+            return await _answer(line, place)
+        except (KafkaError, BusSilentError) as error:
+            if not (isinstance(error, BusSilentError | KafkaTimeoutError) or error.retriable):
+                raise
+            log.warning("a fit waits for Kafka", reason=str(error))
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
     async with KafkaBus(Connection(**place["kafka"])) as bus:
         shop = Workshop(
             bus=bus,
