@@ -7,13 +7,14 @@ from typing import Literal
 
 import structlog
 
-from trimtab.contracts import control, envelope, topics
-from trimtab.contracts.errors import ContractError
+from trimtab.contracts import topics
+from trimtab.contracts.control import DeploymentChanged, ModelRef
 from trimtab.loops.model import Loop
 from trimtab.ml.errors import ModelError
 from trimtab.ml.scoring import Scorer
 from trimtab.predictor.core import Deployment, Deployments, Model
 from trimtab.predictor.errors import ModelRefusedError, OtherFeaturesError
+from trimtab.runtime.control import Heard, Refused, as_written
 from trimtab.runtime.records import Read
 from trimtab.store.blobs import Blobs
 from trimtab.store.errors import StoreError
@@ -40,22 +41,23 @@ class DeploymentsView:
         self._blobs, self._verifier = blobs, verifier
         self._loaded: dict[str, Scorer] = {}
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in what is new of this loop."""
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Take in what is new of this loop; records that keep no schema are left out and given back."""
         key = self._loop.encode()
-        for record in records:
-            if record.key == key and record.value is not None:
-                self._take(record.value, envelope.traceparent(record.headers))
+        events, refused = as_written(self.topic, [record for record in records if record.key == key])
+        for one in events:
+            if isinstance(one.event, DeploymentChanged):
+                self._take(one.event, one)
+        return refused
 
-    def _take(self, value: bytes, trace: str | None) -> None:
+    def _take(self, event: DeploymentChanged, heard: Heard) -> None:
         try:
-            event = control.decode_as(control.DeploymentChanged, value)
-            made = replace(self._deployment(event, value), trace=trace)
+            made = replace(self._deployment(event, heard.value), trace=heard.trace)
             self.deployments = self.deployments.with_one(made)
-        except (ModelRefusedError, ContractError) as error:
+        except ModelRefusedError as error:
             log.error("deployment refused", loop=self._loop, reason=str(error))
 
-    def _deployment(self, event: control.DeploymentChanged, value: bytes) -> Deployment:
+    def _deployment(self, event: DeploymentChanged, value: bytes) -> Deployment:
         try:
             self._verifier.check(json.loads(value))
             champion = None if event.champion is None else self._model(event.champion)
@@ -65,7 +67,7 @@ class DeploymentsView:
             raise ModelRefusedError(self._loop, event.sequence, str(error)) from error
         return Deployment(event.sequence, event.effective_at_ms, champion, shadows)
 
-    def _model(self, ref: control.ModelRef) -> Model:
+    def _model(self, ref: ModelRef) -> Model:
         if ref.features_digest != self._features:
             raise OtherFeaturesError(ref.version)
         if ref.digest not in self._loaded:
