@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.control import (
@@ -25,7 +26,7 @@ from trimtab.contracts.control import (
     TrainingFailed,
 )
 from trimtab.contracts.errors import BadControlEventError, UnknownTopicError
-from trimtab.runtime.records import Out, Read
+from trimtab.runtime.records import Headers, Out, Read
 
 LoopEvent = (
     CommandSettled
@@ -84,7 +85,18 @@ def heard(records: Mapping[str, Sequence[Read]]) -> tuple[list[Heard], list[Refu
     return sorted(found, key=_place), refused
 
 
-def as_written(topic: str, records: Sequence[Read]) -> tuple[list[Heard], list[Refused]]:
+class Message(Protocol):
+    """What is looked at of a record."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+def as_written(topic: str, records: Sequence[Message]) -> tuple[list[Heard], list[Refused]]:
     """The events of one topic in the order of its records, and what could not be read."""
     found: list[Heard] = []
     refused: list[Refused] = []
@@ -96,7 +108,7 @@ def as_written(topic: str, records: Sequence[Read]) -> tuple[list[Heard], list[R
     return found, refused
 
 
-def _heard(topic: str, record: Read) -> Heard:
+def _heard(topic: str, record: Message) -> Heard:
     trace = envelope.traceparent(record.headers)
     if record.value is None and topic == topics.LOOP_DECLARED:
         return Heard(topic, (record.key or b"").decode("utf-8", "replace"), None, trace, b"")
