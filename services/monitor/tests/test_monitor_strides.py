@@ -52,7 +52,7 @@ def test_half_a_century_between_two_events_is_passed_in_strides_and_then_hours_c
 def test_what_is_said_does_not_depend_on_how_time_came() -> None:
     between = MIDDLE, MIDDLE + 40 * DAY_MS
     at_once, tables = told(([LONG_AGO, *between, NOW], NOW + DAY_MS))
-    ticking = [([], LONG_AGO + QUIET_MS + 17 * DAY_MS * n) for n in range(3)]
+    ticking: list[tuple[list[int], int]] = [([], LONG_AGO + QUIET_MS + 17 * DAY_MS * n) for n in range(3)]
     rows = [([at_ms], at_ms) for at_ms in (*between, NOW)]
     said, others = told(([LONG_AGO], LONG_AGO), *ticking, *rows, ([], NOW + HOUR_MS), ([], NOW + DAY_MS))
     assert said == at_once

@@ -37,7 +37,7 @@ class DeploymentsView:
         self.topic = topics.DEPLOYMENT_CHANGED
         self.deployments = Deployments()
         self.refused: dict[int, str] = {}
-        self._loop, self._features = loop.name, loop.features.digest
+        self._loop, self._features, self._names = loop.name, loop.features.digest, loop.features.names
         self._blobs, self._verifier = blobs, verifier
         self._loaded: dict[str, Scorer] = {}
 
@@ -71,5 +71,8 @@ class DeploymentsView:
         if ref.features_digest != self._features:
             raise OtherFeaturesError(ref.version)
         if ref.digest not in self._loaded:
-            self._loaded[ref.digest] = Scorer.load(ref.format, self._blobs.get(ref.digest))
+            scorer = Scorer.load(ref.format, self._blobs.get(ref.digest))
+            if {*scorer.spec.numbers, *scorer.spec.categories} != set(self._names):
+                raise OtherFeaturesError(ref.version)
+            self._loaded[ref.digest] = scorer
         return Model(ref.version, ref.digest, tuple(ref.classes or ()), self._loaded[ref.digest])
