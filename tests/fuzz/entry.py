@@ -60,11 +60,14 @@ class Row:
 def fuzz(entry: Entry, inputs: int, seed: int) -> Row:
     """Give an entry so many inputs. They follow from the seed and the number, and so does what is found."""
     row = Row(entry.name)
-    with entry.open() as check:
-        rounds = 0
-        while row.inputs < inputs and not row.finding:
-            _round(entry, check, row, (inputs - row.inputs, seed + rounds))
-            rounds += 1
+    try:
+        with entry.open() as check:
+            rounds = 0
+            while row.inputs < inputs and not row.finding:
+                _round(entry, check, row, (inputs - row.inputs, seed + rounds))
+                rounds += 1
+    except Exception as error:  # noqa: BLE001 what is lost may show at the end, after all inputs
+        _found(row, error)
     return row
 
 
@@ -91,6 +94,10 @@ def _round(entry: Entry, check: Check, row: Row, drawn: tuple[int, int]) -> None
     try:
         attempt()
     except Exception as error:  # noqa: BLE001 whatever an entry raises is what is looked for
-        row.lost, row.crashed = (1, 0) if isinstance(error, LostError) else (0, 1)
-        told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
-        row.finding = told if len(told) < LONGEST_TOLD else f"{told[:LONGEST_TOLD]}…"
+        _found(row, error)
+
+
+def _found(row: Row, error: Exception) -> None:
+    row.lost, row.crashed = (1, 0) if isinstance(error, LostError) else (0, 1)
+    told = "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())])
+    row.finding = told if len(told) < LONGEST_TOLD else f"{told[:LONGEST_TOLD]}…"

@@ -219,8 +219,8 @@ async def _settled(house: House, accepted: Counter[str]) -> None:
     """Every order that was acknowledged went through or, being one of several under its id, into quarantine."""
     if not accepted:
         return
-    stages = [stage for _, stage in house.hosted.status.stages()]
-    await house.until(lambda: all(task.lag == 0 for stage in stages for task in stage.tasks))
+    status = house.hosted.status
+    await house.until(lambda: all(task.lag == 0 for _, stage in status.stages() for task in stage.tasks))
     events = partial(data_of, house.bus, topics.events("shop", "order"))
     rejected = partial(data_of, house.bus, topics.rejected("shop"))
     async with asyncio.timeout(30):
