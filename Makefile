@@ -8,7 +8,7 @@ RUN := $(UV) run --frozen --no-sync
 PY := $(shell find libs services cli tests bench examples -name '*.py' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup gen pins fmt lint type imports generated check test test-e2e test-dashboards simulate demo backtest bench bench-drift chaos up down clean
+.PHONY: help setup gen pins fmt lint type imports generated check test test-e2e test-dashboards simulate fuzz demo backtest bench bench-drift chaos up down clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ test-dashboards: .venv/.ready ## the dashboards' queries against a real Promethe
 
 simulate: .venv/.ready ## the runtime and the services on simulated clusters: five minutes of seeded faults, and every planted bug found
 	$(RUN) python -m tests.simulation --minutes 5
+
+fuzz: .venv/.ready ## a hundred thousand bad inputs at every entry: none crashes it, none is lost
+	$(RUN) python -m tests.fuzz --inputs 100000
 
 demo: .venv/.ready ## a year of real flights through the closed loop, ends with a report
 	$(RUN) trimtab demo

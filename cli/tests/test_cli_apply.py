@@ -12,6 +12,7 @@ from trimtab.contracts.envelope import Headers
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.testing.declarations import declared, offers
 
 NOTE = """\
 { "type": "record", "name": "note", "namespace": "t", "fields": [
@@ -140,3 +141,11 @@ def test_an_ended_loop_has_a_history_but_no_current_declaration(tmp_path: Path) 
     found = fold([Written(b"gone", control.encode(event)), Written(b"gone", None)])["gone"]
     assert found.current is None
     assert found.next_version == 5
+
+
+def test_a_declaration_by_hand_that_keeps_no_schema_hides_no_loop() -> None:
+    event = control.encode(declared(offers()))
+    by_hand = [Written(b"\xff", b"{"), Written(b"offers", b"please"), Written(None, None), Written(b"\xff", None)]
+    found = fold([*by_hand, Written(b"offers", event), *by_hand])
+    assert list(found) == ["offers"]
+    assert found["offers"].next_version == 2

@@ -195,6 +195,13 @@ def test_the_time_of_an_event_stands_in_its_header_or_in_itself() -> None:
     assert fold(NOTHING, [plain, headed], "x").times == {(topics.TIME_ADVANCED, 3): [(0, 5), (1, 6)]}
 
 
+def test_what_keeps_no_schema_opens_nothing_and_has_no_time() -> None:
+    never = replace(written(TimeAdvanced(loop="x", at_ms=5))[0], headers=((envelope.TIME, b"\xff"),))
+    found = fold(NOTHING, [Written(topics.RETRAIN_REQUESTED, b"please"), never], "x")
+    assert not found.open
+    assert found.times == {(topics.RETRAIN_REQUESTED, 3): [], (topics.TIME_ADVANCED, 3): [(0, 5)]}
+
+
 def test_a_replay_begins_when_no_stage_counts_an_input_as_idle() -> None:
     assert is_awake(CALM, 1_000)
     assert not is_awake(CALM, 1_001)

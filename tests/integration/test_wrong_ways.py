@@ -161,8 +161,10 @@ WRONG_EVENTS: Mapping[str, WrongEvent] = {
     "a word": WrongEvent(as_json(offer("w", shown_at="yesterday")), "time", ["shown_at:", '"yesterday"']),
     "no such day": WrongEvent(as_json(offer("x", shown_at="2026-02-30T00:00:00Z")), "time", ["2026-02-30"]),
     "a time of 2^63 ms": WrongEvent(as_json(offer("6", shown_at=2**63)), "time", ["shown_at:", "9223372036854775808"]),
-    "a time of 2^62 ms": WrongEvent(as_json(offer("5", shown_at=2**62)), "time", ["between the years 1 and 9999"]),
-    "a time before all": WrongEvent(as_json(offer("y", shown_at=-(2**62))), "time", ["between the years 1 and 9999"]),
+    "a time of 2^62 ms": WrongEvent(as_json(offer("5", shown_at=2**62)), "time", ["between the years 1000 and 8999"]),
+    "a time before all": WrongEvent(
+        as_json(offer("y", shown_at=-(2**62))), "time", ["between the years 1000 and 8999"]
+    ),
     "years ahead": WrongEvent(
         as_json(offer("a", shown_at=NOW_MS + 3_650 * DAY_MS)), "time_ahead", ["(max_ahead after now)"]
     ),

@@ -158,3 +158,8 @@ def test_a_union_of_two_types_has_no_column() -> None:
     fields = [{"name": "x", "type": ["int", "string"]}]
     with pytest.raises(BadSchemaError, match="union"):
         ColumnReader({"type": "record", "name": "Odd", "fields": fields})
+
+
+def test_a_record_without_fields_has_no_columns() -> None:
+    with pytest.raises(BadSchemaError, match="fields"):
+        ColumnReader({"type": "record", "name": "Odd"})

@@ -286,6 +286,24 @@ def test_text_that_is_no_toml_names_the_line() -> None:
     assert "not TOML" in problem.wrong
 
 
+def test_a_declaration_that_is_no_utf8_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").write_bytes(b"[loop]\nname = '\xfc'\n")
+
+    with pytest.raises(DeclarationError) as caught:
+        declaration.load(tmp_path)
+
+    assert (caught.value.problems[0].line, caught.value.problems[0].wrong) == (2, "not TOML: byte 15 is not UTF-8")
+
+
+@pytest.mark.parametrize(("content", "wrong"), [(b"\xff\xfe", "is not UTF-8"), (b"[" * 100_000, "is not JSON")])
+def test_a_schema_file_that_no_json_reader_takes(tmp_path: Path, content: bytes, wrong: str) -> None:
+    (tmp_path / "payment.avsc").write_bytes(content)
+
+    found = in_folder(tmp_path, 'payment = { schema = "payment.avsc", time = "at" }')
+
+    assert wrong in found[0].wrong
+
+
 def test_an_empty_declaration_names_every_missing_table() -> None:
     keys = {problem.key for problem in problems("")}
 

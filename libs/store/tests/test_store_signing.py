@@ -54,6 +54,11 @@ def test_what_is_no_signature_is_refused(signer: Signer, signature: object) -> N
         signer.verifier().check({**EVENT, "signature": signature})
 
 
+def test_what_nobody_can_have_signed_is_refused(signer: Signer) -> None:
+    with pytest.raises(BadSignatureError, match="no canonical JSON form"):
+        signer.verifier().check({**signer.sealed(EVENT), "loss": float("inf")})
+
+
 def test_another_key_is_refused(signer: Signer) -> None:
     with pytest.raises(BadSignatureError):
         Signer.generate().verifier().check(signer.sealed(EVENT))

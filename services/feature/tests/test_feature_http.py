@@ -85,6 +85,7 @@ async def test_an_unknown_key_has_empty_windows(client: httpx.AsyncClient) -> No
         ("offers/features/spto?key=top&key=3", 404, ["no group 'spto'", "`spot`"]),
         ("offers/features/spot?key=top", 422, ["by place, price", "1 values came", "key=<place>&key=<price>"]),
         ("offers/features/last?key=top&at=yesterday", 422, ["at=yesterday", "RFC 3339"]),
+        ("offers/features/last?key=top&at=9999-12-31T23:59:59-23:59", 422, ["at=9999-12-31", "RFC 3339"]),
         ("offers/features/last", 422, ["key"]),
     ],
 )

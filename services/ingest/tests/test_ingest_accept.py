@@ -110,7 +110,7 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a date for a time": ({"ordered_at": "2024-05-31"}, "time", "expected an RFC 3339 time with a zone"),
     "a month too many": ({"ordered_at": "2024-13-31T12:00:00Z"}, "time", 'got "2024-13-31T12:00:00Z"'),
     "a time as a fraction": ({"ordered_at": 1.5}, "time", "or ms since the epoch, got 1.5"),
-    "a time beyond all calendars": ({"ordered_at": 10**17}, "time", "expected a time between the years 1 and 9999"),
+    "a time beyond all calendars": ({"ordered_at": 10**17}, "time", "expected a time between the years 1000 and 8999"),
     "another time without zone": (
         {"paid_at": "12:00"},
         "schema",

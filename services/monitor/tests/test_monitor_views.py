@@ -1,6 +1,7 @@
 """What the process's views make of records, good and bad; how the service is put together."""
 
 from trimtab.contracts import control, topics
+from trimtab.contracts.codec import fingerprint
 from trimtab.contracts.control import QualityRestored, QualityViolated
 from trimtab.monitor.adapters import ModelsView, QualityView, SchemasView
 from trimtab.monitor.core.drifting import Watch
@@ -76,10 +77,15 @@ def test_holds_are_stretches_whichever_topic_is_read_first() -> None:
 def test_schemas_are_known_once_they_are_published() -> None:
     view = SchemasView()
     schema = {"type": "record", "name": "Row", "fields": []}
-    event = control.PublishedSchema(fingerprint="00" * 7 + "01", schema_=schema, by="test")
-    assert view.get(bytes.fromhex("00" * 7 + "01")) is None
-    view.apply([record(view.topic, control.encode(event)), record(view.topic, b"{}"), record(view.topic, None)])
-    assert view.get(bytes.fromhex("00" * 7 + "01")) == schema
+    mark, other = fingerprint(schema), b"\0" * 8
+    event = control.PublishedSchema(fingerprint=mark.hex(), schema_=schema, by="test")
+    wrong = control.PublishedSchema(fingerprint=other.hex(), schema_={"type": "record"}, by="a hand")
+    assert view.get(mark) is None
+    values = [control.encode(event), b"{}", None, control.encode(wrong)]
+    refused = view.apply([record(view.topic, value) for value in values])
+    assert view.get(mark) == schema
+    assert view.get(other) is None, "what is no schema would stop whoever decodes by it"
+    assert len(refused) == 2
 
 
 def test_the_service_has_three_stages_a_loop() -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import DeploymentChanged, ModelRef
 from trimtab.ml.datasets import Dataset
 from trimtab.ml.packaging import package
+from trimtab.ml.scoring import SPEC_KEY
 from trimtab.ml.training import fit
 from trimtab.predictor.adapters.deployments import DeploymentsView
 from trimtab.runtime.records import Record
@@ -42,6 +44,29 @@ def change(sequence: int, signer: Signer = REGISTRY, champion: ModelRef | None =
 def ref(**changes: Any) -> ModelRef:
     fields = {"version": 1, "digest": "0" * 64, "format": "onnx", "features_digest": LOOP.features.digest}
     return ModelRef(**{**fields, **changes})
+
+
+def blob(**spec: Any) -> bytes:
+    """An ONNX model that gives each row's number back twice, with this spec."""
+    given, said = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, width])
+        for name, width in (("numbers", 1), ("said", 2))
+    )
+    node = onnx.helper.make_node("Concat", ["numbers", "numbers"], ["said"], axis=1)
+    graph = onnx.helper.make_graph([node], "twice", [given], [said])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)], ir_version=10)
+    numbers, categories = ["price"], ["place"]
+    right = {
+        "task": "binary",
+        "numbers": numbers,
+        "categories": categories,
+        "centres": [0.0],
+        "flagged": [],
+        "classes": [],
+    }
+    spec = {**right, **spec}
+    model.metadata_props.append(onnx.StringStringEntryProto(key=SPEC_KEY, value=json.dumps(spec)))
+    return bytes(model.SerializeToString())
 
 
 @pytest.fixture
@@ -157,3 +182,25 @@ async def test_a_blob_that_was_damaged_is_served_once_it_is_whole(tmp_path: Path
 def test_other_loops_and_what_keeps_no_schema_are_passed_over(view: DeploymentsView) -> None:
     view.apply([change(1, loop="others"), Record(topics.DEPLOYMENT_CHANGED, 0, 5, b"offers", b"{}")])
     assert view.deployments.newest() is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"task": None}, "not a model packaged by Trimtab"),
+        ({"numbers": 7}, "not a model packaged by Trimtab"),
+        ({"centres": []}, "speaks of numbers that it does not have"),
+        ({"flagged": [3]}, "speaks of numbers that it does not have"),
+        ({"numbers": ["weight"]}, "other features"),
+        ({"categories": []}, "other features"),
+    ],
+)
+def test_a_model_that_could_not_score_is_refused_and_the_one_before_goes_on(spec: dict[str, Any], why: str) -> None:
+    blobs = MemoryBlobs()
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+    good, bad = blobs.put(blob()), blobs.put(blob(**spec))
+    view.apply([change(1, champion=ref(digest=good)), change(2, champion=ref(digest=bad))])
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert newest.sequence == 1
+    assert why in view.refused[2]

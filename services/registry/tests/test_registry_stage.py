@@ -112,3 +112,20 @@ def test_declared_topics_are_those_of_the_contract(stage: Stage) -> None:
     writers = {t.topic for t in topics.TEMPLATES.values() if "registry.fold" in t.writers}
     assert {one.topic for one in stage.inputs} == readers
     assert {one.topic for one in stage.outputs} == writers
+
+
+@pytest.mark.parametrize("topic", [topics.MODEL_TRAINED, topics.REGISTRY_COMMANDS, topics.TIME_ADVANCED])
+def test_a_record_without_a_value_stops_nothing_and_ends_no_loop(stage: Stage, topic: str) -> None:
+    tables = tables_of(stage)
+    run_step(stage, read(declared(offers())), tables)
+    result = run_step(stage, {topic: [record(topic, None, key=b"offers")]}, tables)
+    assert result.out == []
+    assert [measure.attributes for measure in result.measures] == [{"stage": "registry.fold", "topic": topic}]
+    followed = run_step(stage, read(signed(trained("a", verdict="first"))), tables)
+    assert [out.topic for out in followed.out] == [topics.MODEL_REGISTERED, topics.DEPLOYMENT_CHANGED]
+
+
+def test_a_model_with_a_number_that_json_does_not_have_is_refused(stage: Stage) -> None:
+    value = control.encode(signed(trained("a", verdict="first"))).replace(b'"wall_s":1.0', b'"wall_s":Infinity')
+    result = run_step(stage, {topics.MODEL_TRAINED: [record(topics.MODEL_TRAINED, value, key=b"offers")]})
+    assert [measure.attributes["topic"] for measure in result.measures] == [topics.MODEL_TRAINED]

@@ -9,8 +9,9 @@ from trimtab.cli.errors import ClusterError
 from trimtab.cli.log import Read, follower
 from trimtab.cli.loops.declared import History, fold
 from trimtab.cli.settings import ClusterSettings
-from trimtab.contracts import control, topics
+from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared, ModelRegistered, ModelTrained, RetrainRequested
+from trimtab.runtime.control import as_written
 from trimtab.runtime.kafka.connection import Connection
 
 TOPICS = (topics.LOOP_DECLARED, topics.MODEL_TRAINED, topics.MODEL_REGISTERED, topics.RETRAIN_REQUESTED)
@@ -71,11 +72,11 @@ class Lineage:
 
 
 def lineage(records: Sequence[Read]) -> Lineage:
-    """From the records of the four topics, each partition in the log's order."""
+    """From the records of the four topics, each partition in the log's order. What keeps no schema is passed over."""
     by_topic: dict[str, list[Read]] = {topic: [] for topic in TOPICS}
     for record in records:
         by_topic[record.topic].append(record)
-    events = {topic: [_event(one) for one in held if one.value] for topic, held in by_topic.items()}
+    events = {topic: [one.event for one in as_written(topic, held)[0]] for topic, held in by_topic.items()}
     return Lineage(
         trained=[one for one in events[topics.MODEL_TRAINED] if isinstance(one, ModelTrained)],
         versions={
@@ -90,10 +91,6 @@ def lineage(records: Sequence[Read]) -> Lineage:
         },
         declared=fold(by_topic[topics.LOOP_DECLARED]),
     )
-
-
-def _event(record: Read) -> object:
-    return control.decode(record.topic, record.value or b"")
 
 
 def read_lineage(connection: Connection) -> Lineage:

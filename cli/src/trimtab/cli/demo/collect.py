@@ -11,11 +11,12 @@ import numpy as np
 import polars as pl
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from trimtab.contracts import control, envelope, topics
+from trimtab.contracts import envelope, topics
 from trimtab.contracts.columnar import ColumnReader
 from trimtab.contracts.prediction import prediction_schema
 from trimtab.loops.model import Loop
 from trimtab.loops.vectors import names_of
+from trimtab.runtime.control import as_written
 from trimtab.runtime.records import Read
 from trimtab.trainer.adapters.columns import Frame, outcome_frame, prediction_frame
 
@@ -140,10 +141,9 @@ async def control_events(bootstrap: str, topic: str, loop: str) -> list[Any]:
     """The events of a control topic about one loop."""
     key = loop.encode()
     return [
-        control.decode(topic, one.value)
+        one.event
         async for batch in batches(bootstrap, topic, lambda _: None)
-        for one in batch
-        if one.key == key
+        for one in as_written(topic, [record for record in batch if record.key == key])[0]
     ]
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.cli.log import Read, follower
-from trimtab.contracts import control, topics
+from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
+from trimtab.runtime.control import as_written
 from trimtab.runtime.kafka.connection import Connection
 
 
@@ -27,18 +28,18 @@ NEVER = History((), None)
 
 
 def fold(records: Sequence[Read]) -> dict[str, History]:
-    """Histories by loop, from the records of `loop.declared` in each partition's order."""
+    """Histories by loop, from the records of `loop.declared` in each partition's order.
+
+    What keeps no schema (written by hand) is passed over, as every service does.
+    """
     found: dict[str, History] = {}
-    for record in records:
-        if record.key is None:
-            continue
-        name = record.key.decode()
-        before = found.get(name, NEVER)
-        if record.value is None:
-            found[name] = History(before.versions, None)
-        else:
-            event = control.decode_as(LoopDeclared, record.value)
-            found[name] = History((*before.versions, event), event)
+    events, _ = as_written(topics.LOOP_DECLARED, records)
+    for one in events:
+        before = found.get(one.loop, NEVER)
+        if isinstance(one.event, LoopDeclared):
+            found[one.loop] = History((*before.versions, one.event), one.event)
+        elif before is not NEVER:
+            found[one.loop] = History(before.versions, None)
     return found
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from trimtab.cli.log import Read
-from trimtab.contracts import control, envelope, topics
+from trimtab.contracts import envelope, topics
 from trimtab.contracts.control import (
     DeploymentChanged,
     ModelRegistered,
-    PublishedSchema,
     RetrainRequested,
     TrainingFailed,
 )
 from trimtab.contracts.specs import TopicTemplate
+from trimtab.runtime.control import as_written
 
 Place = tuple[str, int]
 """(topic, partition)"""
@@ -60,8 +60,8 @@ def fold(state: Watched, records: Iterable[Read], loop: str) -> Watched:
         place = record.topic, record.partition
         last[place] = record.offset
         if record.value is not None and record.key == loop.encode():
-            state, at_ms = _after(state, record, record.value)
-            times[place].append((record.offset, at_ms))
+            state, at_ms = _after(state, record)
+            times[place] += [] if at_ms is None else [(record.offset, at_ms)]
     return replace(state, last=last, times=times)
 
 
@@ -78,12 +78,22 @@ def forget(state: Watched, read: Mapping[tuple[str, str, int], int]) -> Watched:
     return replace(state, times={place: some for place, some in left.items() if some})
 
 
-def _after(state: Watched, record: Read, value: bytes) -> tuple[Watched, int]:
-    """The state after one of the loop's events, and its event time."""
-    if record.topic not in _FOLLOWED and envelope.get(record.headers, envelope.TIME) is not None:
-        return state, envelope.event_time_ms(record.headers)
-    event = control.decode(record.topic, value)
-    return _folded(state, event), 0 if isinstance(event, PublishedSchema) else event.at_ms
+def _after(state: Watched, record: Read) -> tuple[Watched, int | None]:
+    """The state after one of the loop's events, and its event time; None: it keeps no schema, and nobody obeys it."""
+    if record.topic not in _FOLLOWED and (at_ms := _headed_ms(record)) is not None:
+        return state, at_ms
+    for one in as_written(record.topic, [record])[0]:
+        if one.event is not None:
+            return _folded(state, one.event), one.event.at_ms
+    return state, None
+
+
+def _headed_ms(record: Read) -> int | None:
+    """The event time in the headers, where our own writers put it."""
+    try:
+        return envelope.event_time_ms(record.headers)
+    except (envelope.MissingHeaderError, ValueError):
+        return None
 
 
 def _folded(state: Watched, event: object) -> Watched:

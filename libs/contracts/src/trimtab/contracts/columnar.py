@@ -74,10 +74,13 @@ class ColumnReader:
         parsed(schema)
         self.fingerprint = fingerprint(schema)
         self._head = MARKER + self.fingerprint
-        self._fields = [
-            (field["name"], _reader(field["type"], wanted is None or field["name"] in wanted, spread or as_numbers))
-            for field in schema["fields"]
-        ]
+        try:
+            self._fields = [
+                (field["name"], _reader(field["type"], wanted is None or field["name"] in wanted, spread or as_numbers))
+                for field in schema["fields"]
+            ]
+        except KeyError as error:  # a record without fields, which the parser lets pass
+            raise BadSchemaError(f"there is no {error}") from error
         self._wanted = wanted
 
     def read(self, messages: Sequence[bytes]) -> Columns:

@@ -13,6 +13,14 @@ class BadTimeError(ContractError, ValueError):
         self.value = value
 
 
+class BeyondTimeError(ContractError, ValueError):
+    """A time that nothing can be reckoned from, or that is no text."""
+
+    def __init__(self, value: object) -> None:
+        super().__init__(f"expected a time as text between the years 1000 and 8999, got {str(value)[:60]}")
+        self.value = value
+
+
 class UnknownTopicError(ContractError):
     """A topic that is not in schemas/topics."""
 

@@ -7,9 +7,9 @@ from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 
-from trimtab.contracts.errors import BadTimeError
+from trimtab.contracts.errors import BadTimeError, BeyondTimeError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d):(\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -90,8 +90,20 @@ def _zone_ms(value: str, zone: str) -> int:
     return (hours * 60 + minutes) * 60_000 * (-1 if zone[0] == "-" else 1)
 
 
-def _instant(value: object) -> object:
-    return parse(value) if isinstance(value, str) else value
+EARLIEST_MS = parse("1000-01-01T00:00:00Z")
+LATEST_MS = parse("8999-12-31T23:59:59.999Z")
+"""What comes from outside is dated between these: a thousand years on either side are left for what is reckoned from it
+before a time has no text any more."""
+
+
+def _instant(value: object, info: ValidationInfo) -> object:
+    """Raises BadTimeError, and BeyondTimeError for JSON's."""
+    found = parse(value) if isinstance(value, str) else None
+    if found is None and info.mode != "json":
+        return value
+    if found is None or (info.mode == "json" and not EARLIEST_MS <= found <= LATEST_MS):
+        raise BeyondTimeError(value)
+    return found
 
 
 Instant = Annotated[

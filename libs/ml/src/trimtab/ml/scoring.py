@@ -5,11 +5,13 @@ training, parity gate and serving alike, so that no format sees anything that an
 """
 
 import json
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 from zipfile import BadZipFile
 
+import msgspec
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -35,6 +37,21 @@ ONNX_ERRORS = (
     ort.RuntimeException,
 )
 """What onnxruntime raises on a bad model (they share no base but Exception)."""
+
+_UNREADABLE = (
+    BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ImportError,
+    NotImplementedError,
+    RecursionError,
+)
+"""What skops and scikit-learn raise on the blob of a model that was damaged before it got its digest."""
 
 _NONE = np.array(None, dtype=object)
 
@@ -79,16 +96,12 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "ModelSpec":
-        """The inverse of `to_json`."""
-        raw = json.loads(text)
-        return cls(
-            task=raw["task"],
-            numbers=tuple(raw["numbers"]),
-            categories=tuple(raw["categories"]),
-            centres=tuple(raw["centres"]),
-            flagged=tuple(raw["flagged"]),
-            classes=tuple(raw["classes"]),
-        )
+        """The inverse of `to_json`. Raises ValueError for what it did not write."""
+        found = msgspec.json.decode(text, type=cls)
+        places = range(len(found.numbers))
+        if len(found.centres) != len(places) or any(place not in places for place in found.flagged):
+            raise ValueError("its spec speaks of numbers that it does not have")
+        return found
 
 
 def tensors(spec: ModelSpec, vectors: Vectors) -> tuple[Numbers, Categories]:
@@ -141,12 +154,15 @@ class Scorer:
 
     @classmethod
     def load(cls, format: str, blob: bytes) -> "Scorer":
-        """Read a blob. Raises UnknownFormatError, MalformedModelError, UntrustedTypeError."""
-        if format == "onnx":
-            return cls(*_load_onnx(blob))
-        if format == "skops":
-            return cls(*_load_skops(blob))
-        raise UnknownFormatError(format)
+        """Read a blob, and have it score a row. Raises UnknownFormatError, MalformedModelError, UntrustedTypeError."""
+        if format not in _LOADERS:
+            raise UnknownFormatError(format)
+        try:
+            found = cls(*_LOADERS[format](blob))
+            found.score(_nothing_known(found.spec))
+        except (*ONNX_ERRORS, *_UNREADABLE) as error:
+            raise MalformedModelError(format, f"{type(error).__name__}: {error}") from error
+        return found
 
     def score(self, vectors: Vectors) -> Scores:
         """Scores in the vectors' order, float64.
@@ -164,10 +180,7 @@ def _load_onnx(blob: bytes) -> tuple[ModelSpec, Run]:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what fails is raised; printed as well it would only be noise
-    try:
-        session = onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
-    except ONNX_ERRORS as error:
-        raise MalformedModelError("onnx", str(error)) from error
+    session = onnxruntime.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
     text = session.get_modelmeta().custom_metadata_map.get(SPEC_KEY)
     if text is None:
         raise MalformedModelError("onnx", f"it has no {SPEC_KEY!r} metadata")
@@ -189,10 +202,7 @@ def _load_skops(blob: bytes) -> tuple[ModelSpec, Run]:
     from trimtab.ml.estimators import trusted
     from trimtab.ml.pipelines import frame, raw_scores
 
-    try:
-        types = skops.io.get_untrusted_types(data=blob)
-    except (BadZipFile, KeyError, ValueError) as error:
-        raise MalformedModelError("skops", str(error)) from error
+    types = skops.io.get_untrusted_types(data=blob)
     unknown = [name for name in types if not trusted(name)]
     if unknown:
         raise UntrustedTypeError(unknown)
@@ -204,6 +214,20 @@ def _load_skops(blob: bytes) -> tuple[ModelSpec, Run]:
         return shape_scores(spec.task, raw_scores(pipeline, spec.task, frame(numbers, categories)))
 
     return spec, run
+
+
+_LOADERS: Mapping[str, Callable[[bytes], tuple[ModelSpec, Run]]] = {"onnx": _load_onnx, "skops": _load_skops}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    numbers: NDArray[np.float64]
+    categories: NDArray[np.object_]
+
+
+def _nothing_known(spec: ModelSpec) -> _Row:
+    """A vector with nothing but missing values."""
+    return _Row(np.full((1, len(spec.numbers)), np.nan), np.full((1, len(spec.categories)), None, object))
 
 
 def shape_scores(task: Task, raw: NDArray[Any]) -> Scores:

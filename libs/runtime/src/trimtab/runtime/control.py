@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.control import (
@@ -25,7 +26,7 @@ from trimtab.contracts.control import (
     TrainingFailed,
 )
 from trimtab.contracts.errors import BadControlEventError, UnknownTopicError
-from trimtab.runtime.records import Out, Read
+from trimtab.runtime.records import Headers, Out, Read
 
 LoopEvent = (
     CommandSettled
@@ -51,7 +52,8 @@ WALL_CLOCK = frozenset({topics.RETRAIN_ASKED, topics.REGISTRY_COMMANDS})
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A control event as it was read. `event` None: a tombstone of `loop`. `trace`: its traceparent."""
+    """A control event as it was read. `event` None: the loop's end, a tombstone of its declaration. `trace`: its
+    traceparent."""
 
     topic: str
     loop: str
@@ -77,21 +79,51 @@ def heard(records: Mapping[str, Sequence[Read]]) -> tuple[list[Heard], list[Refu
     found: list[Heard] = []
     refused: list[Refused] = []
     for topic, read in records.items():
-        for record in read:
-            try:
-                found.append(_heard(topic, record))
-            except BadControlEventError as error:
-                refused.append(Refused(topic, error.reason))
+        events, others = as_written(topic, read)
+        found += events
+        refused += others
     return sorted(found, key=_place), refused
 
 
-def _heard(topic: str, record: Read) -> Heard:
+class Message(Protocol):
+    """What is looked at of a record."""
+
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+def as_written(topic: str, records: Sequence[Message]) -> tuple[list[Heard], list[Refused]]:
+    """The events of one topic in the order of its records, and what could not be read."""
+    found: list[Heard] = []
+    refused: list[Refused] = []
+    for record in records:
+        try:
+            found.append(_heard(topic, record))
+        except BadControlEventError as error:
+            refused.append(Refused(topic, error.reason))
+    return found, refused
+
+
+def _heard(topic: str, record: Message) -> Heard:
     trace = envelope.traceparent(record.headers)
-    if record.value is None:
+    if record.value is None and topic == topics.LOOP_DECLARED:
         return Heard(topic, (record.key or b"").decode("utf-8", "replace"), None, trace, b"")
+    if record.value is None:
+        raise BadControlEventError(
+            topic, f"it is empty: a record without a value says something in {topics.LOOP_DECLARED} alone"
+        )
     event = control.decode(topic, record.value)
     if isinstance(event, PublishedSchema):
         raise UnknownTopicError(topic)
+    if record.key != event.loop.encode():  # it stands in a partition whose task knows nothing of its loop
+        key = repr(record.key)[:60]
+        raise BadControlEventError(
+            topic, f"its key is {key}, its loop {event.loop!r}: the loop's name has to be the key"
+        )
     return Heard(topic, event.loop, event, trace, record.value)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from trimtab.contracts.specs import Metric
+from trimtab.runtime.control import Refused
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.table import Table, TableSpec
 
@@ -46,8 +47,11 @@ class View(Protocol):
     @property
     def writers(self) -> Mapping[str, int]: ...
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Fold records into the view, in partition order. Marks do not arrive here."""
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused] | None:
+        """Fold records into the view, in partition order; gives back what could not be read. Marks do not arrive here.
+
+        What it raises ends the process.
+        """
 
 
 @dataclass(frozen=True, slots=True)

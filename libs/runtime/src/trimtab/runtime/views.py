@@ -3,13 +3,18 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
+import structlog
+
 from trimtab.contracts import telemetry
 from trimtab.runtime import marks
 from trimtab.runtime.bus import Bus, Part, Reader
+from trimtab.runtime.control import Refused
 from trimtab.runtime.errors import TopicMissingError
 from trimtab.runtime.progress import Progress, WriterClock, writer_clock
 from trimtab.runtime.records import Read
 from trimtab.runtime.stage import Measure, Record, View, unrecorded
+
+log = structlog.get_logger(__name__)
 
 _POLL_S = 1.0
 
@@ -17,13 +22,15 @@ _POLL_S = 1.0
 class ViewReader:
     """Keeps one view current. Ready once it has read what was committed when it began.
 
-    `progress`: of all partitions; None for a view without a clock.
+    `progress`: of all partitions; None for a view without a clock. `refused`: how many records were passed over because
+    they could not be read, `refusal`: why the last of them.
     """
 
     def __init__(self, view: View, bus: Bus, record: Record = unrecorded) -> None:
         self.view, self._record = view, record
         self.ready = asyncio.Event()
-        self.records = 0
+        self.records = self.refused = 0
+        self.refusal: str | None = None
         self.progress: Progress | None = None
         self._bus = bus
         self._listeners: dict[Callable[[], None], None] = {}
@@ -75,7 +82,7 @@ class ViewReader:
     def _fold(self, part: Part, records: Sequence[Read]) -> None:
         data = [record for record in records if record.value is not None or not marks.is_mark(record)]
         if data:
-            self.view.apply(data)
+            self._refuse(self.view.apply(data) or ())
             self.records += len(data)
             self._record([Measure(telemetry.RUNTIME_VIEW_RECORDS, len(data), {"topic": part.topic})])
         if self.progress is not None and len(data) < len(records):
@@ -84,6 +91,14 @@ class ViewReader:
                 mark = marks.read(record) if record.value is None and marks.is_mark(record) else None
                 if mark is not None and isinstance(clock, WriterClock):
                     clock.mark(mark)
+
+    def _refuse(self, refused: Sequence[Refused]) -> None:
+        """What somebody wrote by hand and kept no schema: it is passed over, and told."""
+        self.refused += len(refused)
+        for one in refused:
+            self.refusal = one.reason
+            log.error("record refused", topic=one.topic, reason=one.reason)
+            self._record([Measure(telemetry.RUNTIME_VIEW_REFUSED, 1, {"topic": one.topic})])
 
 
 class Views:

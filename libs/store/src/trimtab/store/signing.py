@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from trimtab.store.canonical import canonical
-from trimtab.store.errors import BadKeyFileError, BadSignatureError, KeyFileExistsError
+from trimtab.store.errors import BadKeyFileError, BadSignatureError, KeyFileExistsError, NotCanonicalError
 
 SIGNATURE = "signature"
 END = b"-----END PUBLIC KEY-----"
@@ -93,7 +93,10 @@ class Verifier:
             raw = base64.b64decode(signature, validate=True)
         except (binascii.Error, ValueError) as error:
             raise BadSignatureError("it is not base64") from error
-        data = _signed_bytes(fields)
+        try:
+            data = _signed_bytes(fields)
+        except NotCanonicalError as error:
+            raise BadSignatureError(f"nobody can have signed this: {error}") from error
         if not any(_signed_by(key, raw, data) for key in self._keys):
             raise BadSignatureError("none of the trusted keys made it for this content")
 

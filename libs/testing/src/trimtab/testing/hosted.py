@@ -1,4 +1,4 @@
-"""A whole service, as its process hosts it, on a bus in memory and with its HTTP in this process."""
+"""A whole service, as its process hosts it, on any bus and with its HTTP in this process."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -6,12 +6,12 @@ from typing import Any
 
 import httpx
 
+from trimtab.runtime.bus import Bus
 from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.host.http import create_app
 from trimtab.runtime.host.loops import Loops
 from trimtab.runtime.host.service import Service
 from trimtab.runtime.host.status import Status
-from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.metrics import Metrics
 from trimtab.runtime.session import Surroundings
 from trimtab.runtime.views import Views
@@ -24,7 +24,7 @@ class Hosted:
     What fails inside it answers 500, as in a process.
     """
 
-    def __init__(self, service: Service, bus: MemoryBus) -> None:
+    def __init__(self, service: Service, bus: Bus) -> None:
         self._service, self._bus = service, bus
         self._stack = AsyncExitStack()
         self._work: list[asyncio.Task[Any]] = []

@@ -3,16 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import structlog
-
-from trimtab.contracts import control, topics
-from trimtab.contracts.errors import ContractError
+from trimtab.contracts import topics
+from trimtab.contracts.control import TimeAdvanced
 from trimtab.loops.groups import TileGroup
 from trimtab.loops.model import Loop
 from trimtab.loops.online import OnlineStore
+from trimtab.runtime.control import Refused, as_written
 from trimtab.runtime.records import Read
-
-log = structlog.get_logger(__name__)
 
 
 class TilesView:
@@ -43,15 +40,13 @@ class LoopTimes:
         self.topic = topics.TIME_ADVANCED
         self._reached: dict[str, int] = {}
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in what is new. What somebody wrote by hand against the schema is passed over."""
-        for record in records:
-            try:
-                event = control.decode_as(control.TimeAdvanced, record.value or b"")
-            except ContractError as error:
-                log.warning("time not read", loop=(record.key or b"").decode("utf-8", "replace"), reason=str(error))
-                continue
-            self._reached[event.loop] = event.at_ms
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Take in what is new. What somebody wrote by hand against the schema is passed over and given back."""
+        events, refused = as_written(self.topic, records)
+        for one in events:
+            if isinstance(one.event, TimeAdvanced):
+                self._reached[one.loop] = one.event.at_ms
+        return refused
 
     def reached_ms(self, loop: str) -> int | None:
         """That of one loop; None: nothing has come through all of it yet."""

@@ -75,9 +75,12 @@ def instant(text: str | None, group: TileGroup, store: OnlineStore) -> int:
     if text is None:
         return (store.newest_ms or 0) // group.grain_ms * group.grain_ms + group.grain_ms
     try:
-        return times.parse(text)
+        at_ms = times.parse(text)
     except BadTimeError as error:
         raise BadInstantError(text) from error
+    if not times.EARLIEST_MS <= at_ms <= times.LATEST_MS:
+        raise BadInstantError(text)
+    return at_ms
 
 
 def plain(value: Any) -> float | str | None:

@@ -39,4 +39,7 @@ class BadInstantError(FeatureError):
     """A time that cannot be read."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(f"at={text} is no time: give RFC 3339 with a zone, such as {times.text(1_700_000_000_000)}")
+        super().__init__(
+            f"at={text} is no time: give RFC 3339 with a zone, of the years 1000 to 8999, "
+            f"such as {times.text(1_700_000_000_000)}"
+        )

@@ -4,20 +4,17 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
-import structlog
-
-from trimtab.contracts import control, topics
+from trimtab.contracts import topics
 from trimtab.contracts.codec import Schema
-from trimtab.contracts.control import ModelTrained, PublishedSchema, QualityRestored, QualityViolated
-from trimtab.contracts.errors import ContractError
+from trimtab.contracts.control import ModelTrained, QualityRestored, QualityViolated
 from trimtab.monitor.core.drifting import Watch
 from trimtab.monitor.core.observe import KnownModel
 from trimtab.monitor.core.plan import Plan
 from trimtab.monitor.core.references import Reference, reference_of
 from trimtab.monitor.core.stretches import HeldStretches
+from trimtab.runtime.control import Refused, as_written
 from trimtab.runtime.records import Read
-
-log = structlog.get_logger(__name__)
+from trimtab.runtime.schemas import published_in
 
 
 class ModelsView:
@@ -31,24 +28,19 @@ class ModelsView:
         self._plan, self._watch = plan, watch
         self._references: dict[str, Reference] = {}
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in what is new of this loop; a record that keeps no schema is told of and left out."""
-        for record in records:
-            if record.key == self._plan.loop.encode() and record.value is not None:
-                self._take(record.value)
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Take in what is new of this loop; records that keep no schema are left out and given back."""
+        key = self._plan.loop.encode()
+        events, refused = as_written(self.topic, [record for record in records if record.key == key])
+        for one in events:
+            if isinstance(one.event, ModelTrained):
+                self.learn(one.event.model.digest, reference_of(self._plan, one.event))
+        return refused
 
     def known(self, digest: str) -> KnownModel | None:
         """What a model was trained on; None while it is not known."""
         found = self._references.get(digest)
         return None if found is None else found.known
-
-    def _take(self, value: bytes) -> None:
-        try:
-            trained = control.decode_as(ModelTrained, value)
-        except ContractError as error:
-            log.error("trained model unreadable", loop=self._plan.loop, error=str(error))
-            return
-        self.learn(trained.model.digest, reference_of(self._plan, trained))
 
     def learn(self, digest: str, reference: Reference) -> None:
         """Know one more model, and tell the watch."""
@@ -66,20 +58,15 @@ class QualityView:
         self.topic = topic
         self._key, self._stretches = loop.encode(), stretches
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in what is new of this loop; a record that keeps no schema is told of and left out."""
-        for record in records:
-            if record.key != self._key or record.value is None:
-                continue
-            try:
-                event = control.decode(self.topic, record.value)
-            except ContractError as error:
-                log.error("quality event unreadable", topic=self.topic, error=str(error))
-                continue
-            if isinstance(event, QualityViolated):
-                self._stretches.begin(event)
-            elif isinstance(event, QualityRestored):
-                self._stretches.end(event)
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Take in what is new of this loop; records that keep no schema are left out and given back."""
+        events, refused = as_written(self.topic, [record for record in records if record.key == self._key])
+        for one in events:
+            if isinstance(one.event, QualityViolated):
+                self._stretches.begin(one.event)
+            elif isinstance(one.event, QualityRestored):
+                self._stretches.end(one.event)
+        return refused
 
 
 class SchemasView:
@@ -96,14 +83,8 @@ class SchemasView:
         """The schema with that fingerprint; None while it is not known."""
         return self._schemas.get(mark)
 
-    def apply(self, records: Sequence[Read]) -> None:
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
         """Take in what is new."""
-        for record in records:
-            if record.value is None:
-                continue
-            try:
-                event = control.decode_as(PublishedSchema, record.value)
-            except ContractError as error:
-                log.error("schema unreadable", error=str(error))
-                continue
-            self._schemas[bytes.fromhex(event.fingerprint)] = event.schema_
+        schemas, refused = published_in(records)
+        self._schemas |= schemas
+        return refused

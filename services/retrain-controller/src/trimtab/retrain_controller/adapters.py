@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
-from trimtab.contracts import control, topics
-from trimtab.contracts.errors import BadControlEventError
+from trimtab.contracts import topics
 from trimtab.retrain_controller.core.journal import Journal
+from trimtab.runtime.control import Refused, as_written
 from trimtab.runtime.records import Read
 
 TOPICS = (topics.LOOP_DECLARED, topics.RETRAIN_ASKED, topics.RETRAIN_REQUESTED, topics.RETRAIN_DECLINED)
@@ -23,13 +23,12 @@ class JournalView:
         self.topic = topic
         self._journal = journal
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in records; what keeps no schema (written by hand) is passed over."""
-        for record in records:
-            if record.value is None:
-                self._journal.end((record.key or b"").decode("utf-8", "replace"))
-                continue
-            try:
-                self._journal.note(control.decode(self.topic, record.value))
-            except BadControlEventError:
-                continue
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Take in records; those that keep no schema (written by hand) are passed over and given back."""
+        events, refused = as_written(self.topic, records)
+        for one in events:
+            if one.event is None:
+                self._journal.end(one.loop)
+            else:
+                self._journal.note(one.event)
+        return refused

@@ -29,7 +29,7 @@ def load(folder: Path) -> Loop:
     if not path.is_file():
         right = f"a folder that holds a {FILE}; `trimtab init SAMPLE` drafts one"
         raise DeclarationError([Problem(str(path), 0, "", "there is no such file", right)])
-    return _read(path.read_text("utf-8"), beside(folder), str(path))
+    return _read(_text(path), beside(folder), str(path))
 
 
 def parse(toml_text: str, schemas: Mapping[str, Mapping[str, Any]], file: str = FILE) -> Loop:
@@ -75,6 +75,17 @@ def _read(text: str, find: FindSchema, file: str) -> Loop:
     if report.problems:
         raise DeclarationError(report.problems)
     return loop
+
+
+def _text(path: Path) -> str:
+    """Raises DeclarationError for what is no UTF-8."""
+    data = path.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        wrong = f"not TOML: byte {error.start} is not UTF-8"
+        raise DeclarationError([Problem(str(path), line, "", wrong, "a text saved as UTF-8")]) from error
 
 
 def _not_toml(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:

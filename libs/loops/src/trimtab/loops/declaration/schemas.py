@@ -37,15 +37,22 @@ def beside(folder: Path) -> FindSchema:
         if file not in known:
             near = nearest(file, known)
             raise SchemaError(f"there is no file `{file}`", f"`{near}`" if near else f"write the schema to {file}")
-        try:
-            return checked(json.loads((folder / file).read_text("utf-8")))
-        except json.JSONDecodeError as error:
-            raise SchemaError(
-                f"`{file}` is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
-                "an Avro schema is a JSON object",
-            ) from error
+        return checked(_json(folder / file))
 
     return find
+
+
+def _json(path: Path) -> Any:
+    """Raises SchemaError."""
+    try:
+        return json.loads(path.read_bytes().decode())
+    except json.JSONDecodeError as error:
+        wrong = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        raise SchemaError(f"`{path.name}` is not JSON: {wrong}", "an Avro schema is a JSON object") from error
+    except UnicodeDecodeError as error:
+        raise SchemaError(f"`{path.name}` is not JSON: byte {error.start} is not UTF-8", "save it as UTF-8") from error
+    except (RecursionError, ValueError) as error:
+        raise SchemaError(f"`{path.name}` is not JSON: {error}", "an Avro schema is a JSON object") from error
 
 
 def given(schemas: Mapping[str, Mapping[str, Any]]) -> FindSchema:

@@ -17,8 +17,6 @@ from trimtab.loops.incoming.verdicts import Refusal
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-EARLIEST_MS = times.parse("0001-01-02T00:00:00Z")
-LATEST_MS = times.parse("9999-12-30T00:00:00Z")
 
 
 def physical(fields: Sequence[Field], rows: Sequence[Row]) -> list[Sequence[Any]]:
@@ -47,8 +45,10 @@ def event_times(contract: Contract, column: Sequence[Any]) -> tuple[list[int], d
         times_ms = _texts_ms(field, column, refused)
     else:
         times_ms = list(column) if field.ticks == 1 else [value // field.ticks for value in column]
-    if times_ms and not (min(times_ms) >= EARLIEST_MS and max(times_ms) <= LATEST_MS):
-        refused |= {at: _outside(field, ms) for at, ms in enumerate(times_ms) if not EARLIEST_MS <= ms <= LATEST_MS}
+    if times_ms and not (min(times_ms) >= times.EARLIEST_MS and max(times_ms) <= times.LATEST_MS):
+        refused |= {
+            at: _outside(field, ms) for at, ms in enumerate(times_ms) if not times.EARLIEST_MS <= ms <= times.LATEST_MS
+        }
     return [0 if at in refused else ms for at, ms in enumerate(times_ms)] if refused else times_ms, refused
 
 
@@ -69,7 +69,9 @@ def _text_ms(field: Field, position: int, value: str, refused: dict[int, Refusal
 
 
 def _outside(field: Field, ms: int) -> Refusal:
-    return Refusal("time", f"{field.name}: expected a time between the years 1 and 9999, got {ms} ms since the epoch")
+    return Refusal(
+        "time", f"{field.name}: expected a time between the years 1000 and 8999, got {ms} ms since the epoch"
+    )
 
 
 def failing(rule: Rule, contract: Contract, columns: Sequence[Sequence[Any]], times_ms: Sequence[int]) -> list[int]:

@@ -8,10 +8,10 @@ from typing import Literal
 
 import structlog
 
-from trimtab.contracts import control, topics
+from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
-from trimtab.contracts.errors import ContractError
 from trimtab.runtime.bus import Bus, Declared
+from trimtab.runtime.control import Refused, as_written
 from trimtab.runtime.errors import EdgeAwayError, StageInvalidError
 from trimtab.runtime.host.service import LoopWork, Service, declared_topics
 from trimtab.runtime.records import Read
@@ -36,20 +36,16 @@ class LoopsView:
         self.declared: dict[str, LoopDeclared] = {}
         self.changed = asyncio.Event()
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Fold records. One that keeps no schema (written by hand) is told of and left out."""
-        for record in records:
-            loop = (record.key or b"").decode("utf-8", "replace")
-            if record.value is None:
-                self.declared.pop(loop, None)
-                continue
-            try:
-                event = control.decode_as(LoopDeclared, record.value)
-            except ContractError as error:
-                log.error("declaration unreadable", loop=loop, error=str(error))
-                continue
-            self.declared[event.loop] = event
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Fold records; those that keep no schema (written by hand) are left out and given back."""
+        events, refused = as_written(self.topic, records)
+        for one in events:
+            if isinstance(one.event, LoopDeclared):
+                self.declared[one.loop] = one.event
+            else:
+                self.declared.pop(one.loop, None)
         self.changed.set()
+        return refused
 
 
 @dataclass(slots=True)

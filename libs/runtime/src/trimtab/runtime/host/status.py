@@ -145,6 +145,8 @@ def _view(reader: ViewReader) -> dict[str, Any]:
         "topic": reader.view.topic,
         "ready": reader.ready.is_set(),
         "records": reader.records,
+        "refused": reader.refused,
+        "refusal": reader.refusal,
         "progress_ms": None if progress is None else progress[0],
         "idle": None if progress is None else progress[1],
     }

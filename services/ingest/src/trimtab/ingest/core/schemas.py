@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from trimtab.contracts import control, topics
+from trimtab.contracts import topics
 from trimtab.contracts.codec import Reader
-from trimtab.contracts.errors import BadControlEventError, BadSchemaError
+from trimtab.runtime.control import Refused
 from trimtab.runtime.records import Read
+from trimtab.runtime.schemas import published_in
 
 
 class KnownSchemas:
     """A view of the topic `schemas`: every schema published there is known to the readers.
 
-    Anyone may publish there, so a record that is no schema is passed over: whoever wrote it finds the events that
-    need it in quarantine, under `schema_id`.
+    Anyone may publish there, so a record that is no schema is passed over and told; the events that need it are in
+    quarantine, under `schema_id`.
     """
 
     topic = topics.SCHEMAS
@@ -23,14 +24,10 @@ class KnownSchemas:
     def __init__(self, readers: Sequence[Reader]) -> None:
         self._readers = readers
 
-    def apply(self, records: Sequence[Read]) -> None:
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
         """Make the schemas in some records known."""
-        for record in records:
-            if record.value is None:
-                continue
-            try:
-                published = control.decode_as(control.PublishedSchema, record.value)
-                for reader in self._readers:
-                    reader.add(published.schema_)
-            except (BadControlEventError, BadSchemaError):
-                continue
+        schemas, refused = published_in(records)
+        for schema in schemas.values():
+            for reader in self._readers:
+                reader.add(schema)
+        return refused

@@ -7,13 +7,13 @@ were read.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from trimtab.contracts.control import DriftDetected, PerformanceMeasured, QualityRestored, QualityViolated, TimeAdvanced
-from trimtab.monitor.core import drifting, holding, measuring, performance, tallying
+from trimtab.monitor.core import drifting, holding, measuring, performance, strides, tallying
 from trimtab.monitor.core.ledger import Clock, Ledger, Tip
 from trimtab.monitor.core.observe import Named
 from trimtab.monitor.core.plan import Plan
@@ -85,12 +85,12 @@ def advance(plan: Plan, ledger: Ledger, watch: drifting.Watch, progress_ms: int)
     clock = ledger.clock
     if clock is None:
         return said
-    for at_ms, what in _moments(plan, clock, progress_ms):
-        if what == "tick":
-            said.append(Said(TimeAdvanced(loop=plan.loop, at_ms=at_ms)))
-            clock = msgspec.structs.replace(clock, ticked_ms=at_ms)
+    while (moment := _next(plan, ledger, clock)).at_ms <= progress_ms:
+        if moment.what == "tick":
+            said.append(Said(TimeAdvanced(loop=plan.loop, at_ms=moment.at_ms)))
+            clock = msgspec.structs.replace(clock, ticked_ms=moment.at_ms)
             continue
-        end_ms = at_ms - plan.lateness_ms
+        end_ms = moment.at_ms - plan.lateness_ms
         reign = reign_at(_deployments(ledger), end_ms)
         if reign is not None and not watch.knows(reign.digest):
             break
@@ -100,16 +100,15 @@ def advance(plan: Plan, ledger: Ledger, watch: drifting.Watch, progress_ms: int)
     return said
 
 
-def _moments(plan: Plan, clock: Clock, progress_ms: int) -> Iterator[tuple[int, Literal["fold", "tick"]]]:
+class _Moment(NamedTuple):
+    at_ms: int
+    what: Literal["fold", "tick"]
+
+
+def _next(plan: Plan, ledger: Ledger, clock: Clock) -> _Moment:
     """Ends of buckets, as the watermark passes them, and hours, as progress does; at one time the fold first."""
-    fold, tick = clock.folded_ms + HOUR_MS + plan.lateness_ms, clock.ticked_ms + HOUR_MS
-    while min(fold, tick) <= progress_ms:
-        if fold <= tick:
-            yield fold, "fold"
-            fold += HOUR_MS
-        else:
-            yield tick, "tick"
-            tick += HOUR_MS
+    fold, tick = strides.fold_end(plan, ledger, clock) + plan.lateness_ms, strides.tick_ms(plan, clock)
+    return _Moment(fold, "fold") if fold <= tick else _Moment(tick, "tick")
 
 
 def _deployments(ledger: Ledger) -> Iterator[Deployment]:
@@ -131,7 +130,13 @@ def _fold(
     clock = tallying.fold(plan, ledger, clock, labels, end_ms)
     holding.count(ledger, plan, shown)
     clock = holding.close(plan, ledger, clock, end_ms)
-    clock = msgspec.structs.replace(clock, folded_ms=end_ms, tip=tip or clock.tip)
+    clock = msgspec.structs.replace(
+        clock,
+        folded_ms=end_ms,
+        ticked_ms=max(clock.ticked_ms, start),  # behind it only after a long silence
+        filled_ms=end_ms if len(rows) else clock.filled_ms,
+        tip=tip or clock.tip,
+    )
     tallies = performance.tallied(shown, name_of)
     version = NO_MODEL if reign is None else reign.version
     limits = watch.limits(reign)

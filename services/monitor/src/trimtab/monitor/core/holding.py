@@ -57,7 +57,8 @@ def judged(
     """The verdicts at `end_ms`. `tallies`: what the last hour's rows were; `limits`: per subject of the plan."""
     standing = _standing(clock)
     ledger.counts.put((end_ms - HOUR_MS,), _counts(plan, tallies, version, end_ms - HOUR_MS))
-    ledger.counts.remove((end_ms - (KEPT_BUCKETS + 1) * HOUR_MS,))
+    for key in [key for key, _ in ledger.counts.items() if key[0] < end_ms - KEPT_BUCKETS * HOUR_MS]:
+        ledger.counts.remove(key)
     recent = [c for _, c in sorted(ledger.counts.items())]
     changes = [
         *(judge(plan.subjects, recent, limits, standing) if plan.subjects else ()),

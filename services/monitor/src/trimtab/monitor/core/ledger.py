@@ -51,7 +51,7 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     detector from another; `looks`: how many it had; `labelled_ms`: its looks of labels that end up to then are closed.
     `spoiled`: holds, as (since, until), 2^62 while they stand: their looks are left out. `cleared`: rule, subject and
     end of holds that ended lately. `closing` None: no boundary judged yet. `tip`: the newest sampled record that is
-    folded.
+    folded. `filled_ms`: the end of the last bucket that held rows.
     """
 
     began_ms: int
@@ -73,6 +73,7 @@ class Clock(msgspec.Struct, frozen=True, array_like=True):
     cleared: tuple[tuple[Rule, str, int], ...] = ()
     closing: Closed | None = None
     tip: Tip | None = None
+    filled_ms: int = -(2**62)
 
 
 class Look(msgspec.Struct, frozen=True, array_like=True):

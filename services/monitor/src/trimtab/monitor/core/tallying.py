@@ -61,7 +61,7 @@ def _mature(plan: Plan, ledger: Ledger, clock: Clock, end_ms: int) -> Clock:
     """Add what was asked before end - mature, bucket by bucket."""
     until = floor(end_ms - plan.mature_ms, HOUR_MS)
     rows, positives = 0, 0
-    for start in range(max(clock.matured_ms, clock.began_ms), until, HOUR_MS):
+    for start in [start for (start,), _ in ledger.labelled.items() if start < until]:
         n, p = ledger.labelled.get((start,)) or (0, 0)
         ledger.labelled.remove((start,))
         rows, positives = rows + n, positives + p

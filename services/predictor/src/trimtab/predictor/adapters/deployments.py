@@ -8,13 +8,14 @@ from typing import Literal
 
 import structlog
 
-from trimtab.contracts import control, envelope, topics
-from trimtab.contracts.errors import ContractError
+from trimtab.contracts import topics
+from trimtab.contracts.control import DeploymentChanged, ModelRef
 from trimtab.loops.model import Loop
 from trimtab.ml.errors import ModelError
 from trimtab.ml.scoring import Scorer
 from trimtab.predictor.core import Deployment, Deployments, Model
 from trimtab.predictor.errors import ModelRefusedError, OtherFeaturesError
+from trimtab.runtime.control import Heard, Refused, as_written
 from trimtab.runtime.records import Read
 from trimtab.store.blobs import Blobs
 from trimtab.store.errors import (
@@ -44,59 +45,62 @@ class DeploymentsView:
         self.topic = topics.DEPLOYMENT_CHANGED
         self.deployments = Deployments()
         self.refused: dict[int, str] = {}
-        self._loop, self._features = loop.name, loop.features.digest
+        self._loop, self._features, self._names = loop.name, loop.features.digest, loop.features.names
         self._blobs, self._verifier = blobs, verifier
         self._loaded: dict[str, Scorer] = {}
-        self._wanting: dict[int, Read] = {}
+        self._wanting: dict[int, tuple[DeploymentChanged, Heard]] = {}
 
-    def apply(self, records: Sequence[Read]) -> None:
-        """Take in what is new of this loop."""
+    def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
+        """Take in what is new of this loop; records that keep no schema are left out and given back."""
         key = self._loop.encode()
-        for record in records:
-            if record.key == key and record.value is not None:
-                self._take(record)
+        events, refused = as_written(self.topic, [record for record in records if record.key == key])
+        for one in events:
+            if isinstance(one.event, DeploymentChanged):
+                self._take(one.event, one)
+        return refused
 
     async def again(self) -> None:
         """Look whether blobs have come for which deployments were refused, and take in those that are whole now."""
-        for sequence, record in sorted(self._wanting.items()):
-            event = control.decode_as(control.DeploymentChanged, record.value or b"")
+        for sequence, (event, heard) in sorted(self._wanting.items()):
             refs = [*event.shadows, *([] if event.champion is None else [event.champion])]
             try:
                 for ref in refs:
                     self._loaded[ref.digest] = await asyncio.to_thread(self._load, ref)
-            except (StoreError, ModelError) as error:
+            except (StoreError, ModelError, OtherFeaturesError) as error:
                 self.refused[sequence] = str(error)
                 continue
             del self.refused[sequence], self._wanting[sequence]
-            self._take(record)
+            self._take(event, heard)
             log.info("deployment taken in after all", loop=self._loop, sequence=sequence)
 
-    def _take(self, record: Read) -> None:
+    def _take(self, event: DeploymentChanged, heard: Heard) -> None:
         try:
-            event = control.decode_as(control.DeploymentChanged, record.value or b"")
-            made = replace(self._deployment(event, record), trace=envelope.traceparent(record.headers))
+            made = replace(self._deployment(event, heard), trace=heard.trace)
             self.deployments = self.deployments.with_one(made)
-        except (ModelRefusedError, ContractError) as error:
+        except ModelRefusedError as error:
             log.error("deployment refused", loop=self._loop, reason=str(error))
 
-    def _deployment(self, event: control.DeploymentChanged, record: Read) -> Deployment:
+    def _deployment(self, event: DeploymentChanged, heard: Heard) -> Deployment:
         try:
-            self._verifier.check(json.loads(record.value or b""))
+            self._verifier.check(json.loads(heard.value))
             champion = None if event.champion is None else self._model(event.champion)
             shadows = [self._model(ref) for ref in event.shadows]
         except (StoreError, ModelError, OtherFeaturesError) as error:
             self.refused[event.sequence] = str(error)
             if isinstance(error, BlobMissingError | BlobDamagedError | StoreReadOnlyError | StoreUnreachableError):
-                self._wanting[event.sequence] = record
+                self._wanting[event.sequence] = event, heard
             raise ModelRefusedError(self._loop, event.sequence, str(error)) from error
         return Deployment(event.sequence, event.effective_at_ms, champion, shadows)
 
-    def _model(self, ref: control.ModelRef) -> Model:
+    def _model(self, ref: ModelRef) -> Model:
         if ref.features_digest != self._features:
             raise OtherFeaturesError(ref.version)
         if ref.digest not in self._loaded:
             self._loaded[ref.digest] = self._load(ref)
         return Model(ref.version, ref.digest, tuple(ref.classes or ()), self._loaded[ref.digest])
 
-    def _load(self, ref: control.ModelRef) -> Scorer:
-        return Scorer.load(ref.format, self._blobs.get(ref.digest))
+    def _load(self, ref: ModelRef) -> Scorer:
+        scorer = Scorer.load(ref.format, self._blobs.get(ref.digest))
+        if {*scorer.spec.numbers, *scorer.spec.categories} != set(self._names):
+            raise OtherFeaturesError(ref.version)
+        return scorer

@@ -10,11 +10,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, func, inspect, select, text
 from sqlalchemy.orm import Session
 
-from trimtab.contracts import control, topics
-from trimtab.contracts.errors import BadControlEventError
+from trimtab.contracts import topics
 from trimtab.registry.adapters import tables
 from trimtab.registry.adapters.projecting import end_loop, project
 from trimtab.runtime.bus import Part
+from trimtab.runtime.control import as_written
 from trimtab.runtime.records import Read
 from trimtab.store.errors import BadSignatureError
 from trimtab.store.signing import Verifier
@@ -127,13 +127,18 @@ class Projected:
             if record.topic == topics.LOOP_DECLARED and record.key is not None:
                 end_loop(session, record.key.decode("utf-8", "replace"))
             return
+        (found, _) = as_written(record.topic, [record])
+        for one in found:  # none: written by hand and not by us; the stage counts them
+            if one.event is not None and self._is_trusted(record.topic, record.value):
+                project(session, one.event)
+
+    def _is_trusted(self, topic: str, value: bytes) -> bool:
         try:
-            event = control.decode(record.topic, record.value)
-            if record.topic in self._trusted:
-                self._trusted[record.topic].check(json.loads(record.value))
-        except (BadControlEventError, BadSignatureError):
-            return  # written by hand and not by us; the stage counts them
-        project(session, event)
+            if topic in self._trusted:
+                self._trusted[topic].check(json.loads(value))
+        except BadSignatureError:
+            return False
+        return True
 
 
 def _take_turns(connection: Connection) -> None:
