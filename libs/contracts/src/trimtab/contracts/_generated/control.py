@@ -810,7 +810,7 @@ class RetrainDeclined(BaseModel):
     event time
     """
     cause: RetrainCause
-    reason: Literal['cooldown', 'budget', 'hold', 'damped', 'open', 'retired_version', 'not_listed', 'no_rows']
+    reason: Literal['cooldown', 'budget', 'hold', 'damped', 'open', 'covered', 'retired_version', 'not_listed', 'no_rows']
     until_ms: Annotated[Instant | None, Field(alias='until')] = None
     """
     event time at which the reason ends, where it does

@@ -72,7 +72,7 @@ def _cover(state: State, made: RetrainRequested) -> tuple[State, list[Decision]]
     """A request answers every cause that had come up by then: its data hold their evidence too."""
     covered = [cause for cause in state.waiting if cause.at_ms <= made.at_ms]
     detail = f"request {made.request_id}, made for another cause, answers this one too"
-    told = [Decision(_declined(state, cause, Never("open", detail)), cause.trace) for cause in covered]
+    told = [Decision(_declined(state, cause, Never("covered", detail)), cause.trace) for cause in covered]
     for cause in covered:
         state = _answered(state, cause)
     return state, told

@@ -6,7 +6,7 @@ from typing import Literal
 from trimtab.retrain_controller.core.policy import Policy
 
 Kind = Literal["first", "drift", "grown", "age", "schedule", "person"]
-Reason = Literal["cooldown", "budget", "hold", "damped", "open", "retired_version", "not_listed", "no_rows"]
+Reason = Literal["cooldown", "budget", "hold", "damped", "open", "covered", "retired_version", "not_listed", "no_rows"]
 
 UNKNOWN_MS = -(2**62)
 """Before anything is known."""
