@@ -12,7 +12,7 @@ Headers = tuple[tuple[str, bytes], ...]
 
 
 class Read(Protocol):
-    """What a step may ask of a record. aiokafka's ConsumerRecord has these names too, so nothing is converted."""
+    """What a step may ask of a record. aiokafka's ConsumerRecord has these names too: tests may give one."""
 
     @property
     def topic(self) -> str: ...

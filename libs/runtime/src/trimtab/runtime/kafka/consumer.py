@@ -12,6 +12,7 @@ from trimtab.runtime.bus import Fetched, Membership, Part
 from trimtab.runtime.errors import NotAssignedError
 from trimtab.runtime.kafka.assignor import UnitAssignor
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.kafka.fetched import slim
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,7 @@ class KafkaConsumer:
         except BaseException:
             await stop(self._consumer)
             raise
+        slim(self._consumer)
         self._consumer.subscribe(list(self._membership.topics))
 
     async def poll(self, timeout_s: float) -> Fetched:

@@ -9,6 +9,7 @@ from trimtab.runtime.bus import Part
 from trimtab.runtime.errors import PositionOutOfRangeError
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.consumer import FETCH, stop
+from trimtab.runtime.kafka.fetched import slim
 from trimtab.runtime.records import Read
 
 WAIT_MS = 5_000
@@ -30,6 +31,7 @@ class KafkaReader:
         except BaseException:
             await stop(self._consumer)
             raise
+        slim(self._consumer)
         self._consumer.assign(list(self._starts))
         for part, offset in self._starts.items():
             self._consumer.seek(part, offset)

@@ -1,0 +1,73 @@
+"""What a fetch brought, unpacked by us and by aiokafka."""
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+
+from trimtab.runtime.kafka.fetched import SlimRecords
+
+ABORT, COMMIT = 0, 1
+ATTRIBUTES_AT, CONTROL = 21, 0x20
+BEGIN_AT = 0
+
+
+def batch(begin: int, producer: int, entries: Sequence[tuple[int, bytes, bytes | None]], *, control: bool = False) -> bytes:
+    """A transactional batch at its place in the log; `entries`: how far behind its begin each stands, key, value."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, 0, 1_000_000)
+    for behind, key, value in entries:
+        builder.append(behind, 1_000 + behind, key=key, value=value, headers=[("a", b"1")] if value else [])
+    builder.set_producer_state(producer, 0, 0)
+    made = bytearray(builder.build())
+    made[BEGIN_AT : BEGIN_AT + 8] = struct.pack(">q", begin)
+    made[ATTRIBUTES_AT + 1] |= CONTROL if control else 0
+    return bytes(made)
+
+
+def marker(begin: int, producer: int, kind: int) -> bytes:
+    """The end of a transaction."""
+    return batch(begin, producer, [(0, struct.pack(">hh", 0, kind), b"\x00" * 6)], control=True)
+
+
+LOG = b"".join(
+    [
+        batch(10, 1, [(0, b"a", b"1"), (1, b"b", None), (2, b"c", b"")]),
+        batch(13, 2, [(0, b"a", b"aborted")]),
+        marker(14, 1, COMMIT),
+        batch(15, 2, [(0, b"b", b"aborted too")]),
+        marker(16, 2, ABORT),
+        batch(17, 2, [(1, b"d", b"with holes"), (4, b"e", b"5")]),
+        marker(22, 2, COMMIT),
+    ]
+)
+ABORTED = [(2, 13)]
+
+
+def fetched(offset: int, isolation: int) -> PartitionRecords:
+    """A fetch of all of it from an offset on."""
+    return PartitionRecords(
+        TopicPartition("t", 3), MemoryRecords(LOG), list(ABORTED), offset, None, None, False, isolation
+    )
+
+
+@pytest.mark.parametrize("isolation", [READ_COMMITTED, READ_UNCOMMITTED])
+@pytest.mark.parametrize("offset", range(10, 23))
+def test_records_and_positions_are_those_of_aiokafka(offset: int, isolation: int) -> None:
+    theirs, ours = fetched(offset, isolation), SlimRecords(fetched(offset, isolation))
+    for expected in theirs:
+        one: Any = next(ours)
+        assert [getattr(one, name) for name in one.__struct_fields__] == [
+            getattr(expected, name) for name in one.__struct_fields__
+        ]
+        assert ours.next_fetch_offset == theirs.next_fetch_offset
+    assert not list(ours)
+    assert ours.next_fetch_offset == theirs.next_fetch_offset == 23
+
+
+def test_what_was_aborted_is_left_out() -> None:
+    assert [record.value for record in SlimRecords(fetched(10, READ_COMMITTED))] == [b"1", None, b"", b"with holes", b"5"]
