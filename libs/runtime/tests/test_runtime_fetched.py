@@ -17,7 +17,9 @@ ATTRIBUTES_AT, CONTROL = 21, 0x20
 BEGIN_AT = 0
 
 
-def batch(begin: int, producer: int, entries: Sequence[tuple[int, bytes, bytes | None]], *, control: bool = False) -> bytes:
+def batch(
+    begin: int, producer: int, entries: Sequence[tuple[int, bytes, bytes | None]], *, control: bool = False
+) -> bytes:
     """A transactional batch at its place in the log; `entries`: how far behind its begin each stands, key, value."""
     builder = DefaultRecordBatchBuilder(2, 0, 1, -1, -1, 0, 1_000_000)
     for behind, key, value in entries:
@@ -70,4 +72,10 @@ def test_records_and_positions_are_those_of_aiokafka(offset: int, isolation: int
 
 
 def test_what_was_aborted_is_left_out() -> None:
-    assert [record.value for record in SlimRecords(fetched(10, READ_COMMITTED))] == [b"1", None, b"", b"with holes", b"5"]
+    assert [record.value for record in SlimRecords(fetched(10, READ_COMMITTED))] == [
+        b"1",
+        None,
+        b"",
+        b"with holes",
+        b"5",
+    ]
