@@ -9,7 +9,6 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-
 from trimtab.runtime.kafka.fetched import SlimRecords
 
 ABORT, COMMIT = 0, 1

@@ -37,6 +37,8 @@ class SlimRecords(PartitionRecords):
     `next_fetch_offset` is past everything given so far, and past what is left out.
     """
 
+    next_fetch_offset: int
+
     def __init__(self, fetched: PartitionRecords) -> None:
         super().__init__(
             fetched._tp,
