@@ -18,48 +18,66 @@ _POLL_S = 1.0
 class Restored:
     """Tables and position of one task, as far as they have been read.
 
-    `parked`: the task stands still. `error`: the first that a table's decoder raised; such a table is of no use.
-    `end`: of the changelog, next offset after what was read.
+    `parked`: the task stands still. `end`: of the changelog, next offset after what was read.
     """
 
     def __init__(self, stage: Stage, partition: int) -> None:
         self.tables: dict[str, Table[Any, Any]] = {spec.name: Table(spec) for spec in stage.tables}
         self.position: Position | None = None
         self.parked: Parked | None = None
-        self.error: Exception | None = None
         self.entries = self.end = 0
         self._changelog = Part(stage.changelog, partition)
         self._by_topic = {spec.topic: self.tables[spec.name] for spec in stage.tables if spec.topic is not None}
+        self._unread: dict[tuple[str, bytes], Exception] = {}
         self.parts = [self._changelog, *(Part(topic, partition) for topic in self._by_topic)]
 
+    @property
+    def error(self) -> Exception | None:
+        """What a table's decoder raised; such a table is of no use."""
+        return next(iter(self._unread.values()), None)
+
     def apply(self, part: Part, records: Sequence[Read]) -> None:
-        """Records of one of `parts`, in order."""
-        if part == self._changelog:
-            self._apply_changelog(records)
-            return
-        table = self._by_topic[part.topic]
-        for record in records:
-            if record.key is not None and not marks.is_mark(record):
-                self._load(table, record.key, record.value)
+        """Records of one of `parts`, in order.
 
-    def _apply_changelog(self, records: Sequence[Read]) -> None:
+        Of a key's values the last alone is decoded, and counts: compaction would have left no other.
+        """
+        own, newest = part == self._changelog, dict[bytes, bytes]()
         for record in records:
-            if record.key == position.KEY:
-                self.position = position.decode(record.value) if record.value is not None else None
-            elif record.key == parking.KEY:
-                self.parked = parking.decode(record.value) if record.value is not None else None
-            elif record.key is not None and not record.key.startswith(position.RESERVED):
-                name, key = position.split_entry_key(record.key)
-                self._load(self.tables.get(name), key, record.value)
+            key, value = record.key, record.value
+            if key is None or (own and self._take(key, value)) or (value is None and marks.is_mark(record)):
+                continue
+            self.entries += 1
+            if value is not None:
+                newest[key] = value
+            else:
+                newest.pop(key, None)  # and if it comes again it stands last
+                self._load(part, key, None)
+        for key, value in newest.items():
+            self._load(part, key, value)
 
-    def _load(self, table: Table[Any, Any] | None, key: bytes, value: bytes | None) -> None:
+    def _take(self, key: bytes, value: bytes | None) -> bool:
+        """Whether a record of the changelog is the runtime's own."""
+        if not key.startswith(position.RESERVED):
+            return False
+        if key == position.KEY:
+            self.position = position.decode(value) if value is not None else None
+        elif key == parking.KEY:
+            self.parked = parking.decode(value) if value is not None else None
+        return True
+
+    def _load(self, part: Part, key: bytes, value: bytes | None) -> None:
         """Read on after an entry that cannot be decoded: behind it may stand that the task is parked."""
-        self.entries += 1
+        if part == self._changelog:
+            name, entry = position.split_entry_key(key)
+            table = self.tables.get(name)
+        else:
+            entry, table = key, self._by_topic[part.topic]
         try:
             if table is not None:
-                table.load(key, value)
+                table.load(entry, value)
+            self._unread.pop((part.topic, key), None)
         except Exception as error:  # noqa: BLE001 the task raises it, unless it is parked
-            self.error = self.error or error
+            self._unread[part.topic, key] = error
 
 
 async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
