@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.contracts.codec import AvroCodec
+from trimtab.contracts.codec import HEADER_BYTES, AvroCodec
 from trimtab.contracts.errors import UnencodableError
 from trimtab.loops.incoming.fields import Field
 
@@ -46,11 +46,32 @@ class Encoder:
 
     def encode(self, columns: Sequence[Values]) -> list[bytes]:
         """One body a row, from columns of physical values. Raises UnencodableError for rows that `unfit` names."""
+        return self.encode_both(columns)[0]
+
+    def encode_both(self, columns: Sequence[Values]) -> tuple[list[bytes], list[bytes]]:
+        """The bodies, and of each the bytes that tell it from others.
+
+        In those, a field that has its default says nothing: they stay the same when such a field is added to the
+        schema. Of nested records they are the body's.
+        """
         if not self.flat:
             rows = zip(*columns, strict=True)
-            return [self._codec.encode(dict(zip(self._names, row, strict=True))) for row in rows]
+            bodies = [self._codec.encode(dict(zip(self._names, row, strict=True))) for row in rows]
+            return bodies, [body[HEADER_BYTES:] for body in bodies]
         pieces = [column_pieces(field, values) for field, values in zip(self._fields, columns, strict=True)]
-        return [b"".join(row) for row in zip(repeat(self._codec.head), *pieces, strict=False)]
+        bodies = [b"".join(row) for row in zip(repeat(self._codec.head), *pieces, strict=False)]
+        if not any(field.optional for field in self._fields):
+            return bodies, [body[HEADER_BYTES:] for body in bodies]
+        parts = list(zip(self._fields, columns, pieces, strict=True))
+        always = [own for field, _, own in parts if not field.optional]
+        added = [_unless_default(field, values, own) for field, values, own in parts if field.optional]
+        return bodies, [b"".join(row) for row in zip(*always, *added, strict=True)]
+
+
+def _unless_default(field: Field, values: Values, pieces: Pieces) -> Pieces:
+    """What a field with a default says, under its name."""
+    name = binaries([field.name.encode()])[0]
+    return [b"" if value == field.default else name + piece for value, piece in zip(values, pieces, strict=True)]
 
 
 def column_pieces(field: Field, values: Values) -> Pieces:
