@@ -5,7 +5,8 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
 follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
-reach their broker through a proxy. Beside that a reader takes every committed prediction and outcome as it comes. At
+reach their broker through a proxy; then each service is restarted in another release, made of this source tree with
+every schema a field richer, and back. Beside that a reader takes every committed prediction and outcome as it comes. At
 the end all is compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
@@ -46,7 +47,9 @@ from rich.console import Console
 from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
 from trimtab.testing.plane import violations
+from upgrade import UPGRADES, Fleet
 from verdict import Row, rows, tell, write
+from versions import NEW_VERSION
 from victims import StuckError, Victims
 
 WIDTH = 160
@@ -71,11 +74,18 @@ class Plan:
         """Whether its faults need a network that can be disturbed, which is another cluster."""
         return any(fault.name in NETWORK for fault in self.faults)
 
+    @property
+    def is_rolling(self) -> bool:
+        """Whether its faults need services of which each can be restarted in another release."""
+        return any(fault.name in UPGRADES for fault in self.faults)
+
 
 QUICK = Plan(KILLS, 1, 5_000, "12h")
 NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
-EVERY = {**FAULTS, **NETWORK}
-WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
+ROLLING = Plan(list(UPGRADES.values()), 1, 0, "12h")
+PLAIN = {**FAULTS, NEW_VERSION.name: NEW_VERSION}
+EVERY = {**PLAIN, **NETWORK, **UPGRADES}
+WHOLE = Plan([fault for fault in PLAIN.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
 
 
 class Campaign:
@@ -93,9 +103,10 @@ class Campaign:
         self._loop = declared(self._folder / "orders", self._plan.every)
         self._say("starting Kafka and the seven services")
         with ExitStack() as stack:
-            between = stack.enter_context(network(self._folder / "kafka")) if self._plan.is_networked else None
+            apart = self._plan.is_networked or self._plan.is_rolling
+            between = stack.enter_context(network(self._folder / "kafka")) if apart else None
             own = (between.proxied, between.direct) if between else ()
-            self._victims = Victims(self._folder / "cluster", *own)
+            self._victims = (Fleet if self._plan.is_rolling else Victims)(self._folder / "cluster", *own)
             stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
             return asyncio.run(self._mistreat(between))
@@ -189,11 +200,11 @@ def arguments() -> argparse.Namespace:
 
 
 def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
-    """The short form, or the whole one on its two clusters; with `--only`, those faults, for as long as they take."""
-    plans = [QUICK] if given.quick else [WHOLE, NETWORKED]
+    """The short form, or the whole one on its three clusters; with `--only`, those faults, for as long as they take."""
+    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, ROLLING]
     if given.only:
         wanted = given.only.split(",")
-        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK)]
+        groups = [[known[name] for name in wanted if name in known] for known in (PLAIN, NETWORK, UPGRADES)]
         plans = [replace(plans[0], faults=faults, events=0) for faults in groups if faults]
     for plan in plans:
         yield plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)
