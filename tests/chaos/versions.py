@@ -12,7 +12,7 @@ EVERY = "2d"
 
 
 async def new_version(scene: Scene) -> float:
-    """An event gains a field, retrains come at another pace; some senders follow, others do not; then all of it back."""
+    """An event gains a field, retrains come at another pace; some senders follow, others not; then all of it back."""
     folder = scene.victims.folder.parent
     other = folder / f"orders-{len(list(folder.glob('orders-*')))}"
     changed = declared(other, EVERY, WIDER)
