@@ -117,5 +117,17 @@ def test_what_a_service_reads_it_has_in_its_own_schema(
     assert {topic: read[topic] for topic in known} == {topic: SCHEMAS[schema_of(one)] for topic, one in known.items()}
 
 
+@pytest.mark.parametrize("name", ["feature", "predictor"])
+def test_events_come_in_the_schema_of_the_declaration_at_work(
+    name: str, wired: Mapping[str, Callable[[Edge], Service]], loop: Loop
+) -> None:
+    """Those on their way when another version is applied were written by the one before."""
+    declared_as = {topics.events(loop.name, event): one.schema for event, one in loop.events.items()}
+    work = work_of(wired[name](Told()), loop)
+    read = {one.topic: one.schema for stage in work.stages for one in stage.inputs if one.topic in declared_as}
+    assert read
+    assert read == {topic: declared_as[topic] for topic in read}
+
+
 def test_the_trainer_reads_in_its_own_schema() -> None:
     assert OUTCOMES.schema == SCHEMAS["outcome"]
