@@ -1,4 +1,7 @@
-"""Another release beside this one: services that are restarted one by one, there and back, while events flow."""
+"""Another release beside this one: services that are restarted one by one, there and back, while events flow.
+
+And the cluster that these faults need, with what changes the loop's declaration meanwhile.
+"""
 
 import asyncio
 import os
@@ -19,6 +22,7 @@ from trimtab.cli.processes import free_port
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
 from trimtab.runtime.kafka.connection import Connection
+from versions import NEW_VERSION
 from victims import Spare, StuckError, Victims
 
 THIS: Mapping[str, str] = {}
@@ -113,6 +117,7 @@ async def _have_written(fleet: Fleet) -> None:
 UPGRADES = {
     fault.name: fault
     for fault in [
-        Fault("upgrade and downgrade", "each service restarted in another release, one by one, and back", upgrade)
+        NEW_VERSION,
+        Fault("upgrade and downgrade", "each service restarted in another release, one by one, and back", upgrade),
     ]
 }
