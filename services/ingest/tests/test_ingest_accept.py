@@ -380,6 +380,15 @@ def changed(shop: Loop, event: str, *more: Mapping[str, Any]) -> Contract:
     return compile_contract(replace(shop, events={**shop.events, event: wider}), wider, no_registry)
 
 
+def test_so_is_one_with_nested_fields_and_without_an_id(shop: Loop, visit: Contract) -> None:
+    tags = {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []}
+    seen = {"seen_at": AT_MS * 1000, "pages": ["a", "b"]}
+    wider = changed(shop, "visit", tags)
+    before, after = judge(visit, seen).accepted[0], judge(wider, seen, {**seen, "tags": ["x"]}).accepted
+    assert (before.id, before.digest) == (after[0].id, after[0].digest)
+    assert after[1].id != before.id
+
+
 def test_an_event_is_the_same_after_its_schema_gained_a_field(
     shop: Loop, order: Contract, good: dict[str, Any]
 ) -> None:

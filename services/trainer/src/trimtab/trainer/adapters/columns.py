@@ -110,7 +110,7 @@ def predictions(loop: Loop) -> Reading:
     schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
 
     def use(writer: Schema) -> bool:
-        return _features(writer) == _features(schema)
+        return bool(_features(writer) == _features(schema))
 
     return Reading(schema, prediction_frame(loop, schema), use)
 
