@@ -7,6 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +49,8 @@ class Fleet(Victims):
             self.until(lambda: self.is_ready, "the cluster")
             yield
         finally:
-            for one in self.running.values():
-                one.end()
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Spare.end, self.running.values()))
 
     @property
     def addresses(self) -> Addresses:
