@@ -405,3 +405,12 @@ def test_an_event_is_the_same_after_its_schema_gained_a_field(
     assert [one.digest for one in before] == [one.digest for one in after]
     assert [one.body for one in before] != [one.body for one in after]
     assert len({one.digest for one in (*before, *other)}) == 4
+
+
+def test_bytes_have_their_default_too(shop: Loop, order: Contract, good: dict[str, Any]) -> None:
+    """In a schema it is a text of the characters U+0000 to U+00FF (Avro 1.12, "Complex Types")."""
+    seal = {"name": "seal", "type": "bytes", "default": "\u00ff"}
+    found = judge(changed(shop, "order", seal), good).accepted[0]
+    schema = shop.events["order"].schema
+    assert AvroCodec({**schema, "fields": [seal, *schema["fields"]]}).decode(found.body)["seal"] == b"\xff"
+    assert found.digest == judge(order, good).accepted[0].digest
