@@ -25,7 +25,7 @@ STRUCTS = {
     f"{RUNTIME}/position.py": ("Position",),
     f"{RUNTIME}/parking.py": ("Parked",),
     f"{LOOPS}/label_state.py": ("PendingAsk", "KeptEvent"),
-    f"{MONITOR}/core/ledger.py": ("Held", "Clock", "Look"),
+    f"{MONITOR}/core/ledger.py": ("Tip", "Held", "Closed", "Clock", "Look"),
     f"{MONITOR}/core/joining.py": ("JoinClock",),
     f"{MONITOR}/stages/route.py": ("Waiting",),
     f"{SERVICES.format('trainer', 'trainer')}/stages.py": ("Wanted", "Made", "Desk"),
