@@ -5,7 +5,7 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
 follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
-reach their broker through a proxy. Beside that a reader takes every committed prediction and outcome as it comes. At
+reach their broker through a proxy; then those of several brokers, with two replicas of each service. Beside that a reader takes every committed prediction and outcome as it comes. At
 the end all is compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
@@ -36,6 +36,7 @@ from typing import Any, TypeVar
 
 import evidence
 import numpy as np
+from brokers import BROKERS, COUNT, REPLICAS
 from faults import FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from network import NETWORK, Network, network
@@ -71,10 +72,16 @@ class Plan:
         """Whether its faults need a network that can be disturbed, which is another cluster."""
         return any(fault.name in NETWORK for fault in self.faults)
 
+    @property
+    def is_several(self) -> bool:
+        """Whether its faults need brokers that stand in for each other, and replicas that do."""
+        return any(fault.name in BROKERS for fault in self.faults)
+
 
 QUICK = Plan(KILLS, 1, 5_000, "12h")
 NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
-EVERY = {**FAULTS, **NETWORK}
+SEVERAL = Plan(list(BROKERS.values()), 2, 0, "3d")
+EVERY = {**FAULTS, **NETWORK, **BROKERS}
 WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
 
 
@@ -95,7 +102,8 @@ class Campaign:
         with ExitStack() as stack:
             between = stack.enter_context(network(self._folder / "kafka")) if self._plan.is_networked else None
             own = (between.proxied, between.direct) if between else ()
-            self._victims = Victims(self._folder / "cluster", *own)
+            size = {"brokers": COUNT, "replicas": REPLICAS} if self._plan.is_several else {}
+            self._victims = Victims(self._folder / "cluster", *own, **size)
             stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
             return asyncio.run(self._mistreat(between))
@@ -189,11 +197,11 @@ def arguments() -> argparse.Namespace:
 
 
 def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
-    """The short form, or the whole one on its two clusters; with `--only`, those faults, for as long as they take."""
-    plans = [QUICK] if given.quick else [WHOLE, NETWORKED]
+    """The short form, or the whole one on its three clusters; with `--only`, those faults, for as long as they take."""
+    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, SEVERAL]
     if given.only:
         wanted = given.only.split(",")
-        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK)]
+        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK, BROKERS)]
         plans = [replace(plans[0], faults=faults, events=0) for faults in groups if faults]
     for plan in plans:
         yield plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)

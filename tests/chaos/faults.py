@@ -121,9 +121,9 @@ def kill(name: str) -> Blow:
     return blow
 
 
-async def strike(scene: Scene, name: str, number: signal.Signals = signal.SIGKILL) -> float:
+async def strike(scene: Scene, name: str, number: signal.Signals = signal.SIGKILL, replica: int = 0) -> float:
     """Send a signal; returns when."""
-    await asyncio.to_thread(scene.victims.signal, name, number)
+    await asyncio.to_thread(scene.victims.signal, name, number, replica)
     return time.monotonic()
 
 
@@ -138,7 +138,7 @@ async def kill_restoring(scene: Scene) -> float:
     name = any_keeper(scene)
     before = scene.victims.pid(name)
     struck_s = await strike(scene, name)
-    await asyncio.to_thread(scene.victims.until, lambda: _is_another(scene.victims, name, before), f"a new {name}")
+    await asyncio.to_thread(scene.victims.until_another, name, before)
     await asyncio.sleep(float(scene.rng.uniform(0.5, 1.5)) * RESTORING_S)
     await strike(scene, name)
     return await scene.recovered(struck_s)
@@ -147,11 +147,6 @@ async def kill_restoring(scene: Scene) -> float:
 def any_keeper(scene: Scene) -> str:
     """A service with tasks of the loop."""
     return str(scene.rng.choice(KEEPERS))
-
-
-def _is_another(victims: Victims, name: str, before: int) -> bool:
-    who = victims.process(name).who
-    return who is not None and who.pid != before
 
 
 async def freeze(scene: Scene) -> float:
@@ -204,7 +199,7 @@ async def spares(scene: Scene, name: str, count: int) -> AsyncIterator[Sequence[
     """Further replicas of a service for a `with`, ended cleanly one after the other."""
     started = list[Spare]()
     try:
-        for replica in range(1, 1 + count):
+        for replica in range(scene.victims.replicas, scene.victims.replicas + count):
             started.append(await asyncio.to_thread(scene.victims.spare, name, replica))
             await scene.recovered(time.monotonic())
         yield started
