@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from faults import Fault, Scene, any_keeper, kill_supervisor, restart, strike
 from trimtab.cli.brokers import SEVERAL as COUNT
 from trimtab.contracts import topics
-from trimtab.contracts.specs import StageSpec
+from trimtab.runtime.marks import task_name
 from victims import BROKER, PATIENCE_S, StuckError
 
 REPLICAS = 2
@@ -37,10 +37,9 @@ async def kill_leader(scene: Scene) -> float:
 
 async def kill_coordinator(scene: Scene) -> float:
     """SIGKILL to the broker that coordinates the transactions of a task."""
-    stage = scene.rng.choice([stage for stage in loop_stages(any_keeper(scene))])
-    group = topics.group(stage.service, stage.verb, LOOP)
+    group = str(scene.rng.choice(groups_of(any_keeper(scene))))
     async with asked(scene) as admin:
-        found = await admin.find_coordinator(f"{group}-{scene.rng.integers(2)}", TRANSACTION)
+        found = await admin.find_coordinator(task_name(group, 0), TRANSACTION)
     return await struck(scene, number_of(found))
 
 
@@ -53,7 +52,7 @@ async def restart_each(scene: Scene) -> float:
 async def kill_rebalancing(scene: Scene) -> float:
     """Start a further replica of a worker, and SIGKILL another while their group rebalances."""
     name, victim = any_keeper(scene), int(scene.rng.integers(REPLICAS))
-    groups = [topics.group(stage.service, stage.verb, LOOP) for stage in loop_stages(name)]
+    groups = groups_of(name)
     async with asked(scene) as admin:
         spare = await asyncio.to_thread(scene.victims.started, name, REPLICAS)
         try:
@@ -77,9 +76,10 @@ async def struck(scene: Scene, number: int, how: signal.Signals = signal.SIGKILL
     return flowing_s
 
 
-def loop_stages(service: str) -> list[StageSpec]:
-    """A service's stages of each loop."""
-    return [stage for stage in topics.STAGES.values() if stage.service == service and stage.per == "loop"]
+def groups_of(service: str) -> list[str]:
+    """The groups in which a service works on the loop."""
+    own = [stage for stage in topics.STAGES.values() if stage.service == service and stage.per == "loop"]
+    return [topics.group(stage.service, stage.verb, LOOP) for stage in own]
 
 
 def number_of(node: Any) -> int:

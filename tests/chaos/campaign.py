@@ -5,8 +5,9 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
 follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
-reach their broker through a proxy; then those of several brokers, with two replicas of each service. Beside that a reader takes every committed prediction and outcome as it comes. At
-the end all is compared with what follows from the events that were sent:
+reach their broker through a proxy; then those of three brokers with two replicas of each service. Beside that a reader
+takes every committed prediction and outcome as it comes. At the end all is compared with what follows from the events
+that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
   out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
