@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError, NodeNotReadyError, RequestTime
 
 PATIENCE_S = 20.0
 _PAUSE_S = 0.1
+_AWAY = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, StaleMetadata)
 
 
 class PatientAdmin(AIOKafkaAdminClient):
@@ -29,7 +30,7 @@ class PatientAdmin(AIOKafkaAdminClient):
         """The answer of this very broker, asked once; None: it cannot be reached."""
         try:
             return await self._client.send(broker, request)
-        except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError):
+        except _AWAY:
             return None
 
     async def _patiently(self, ask: Callable[[], Awaitable[Any]]) -> Any:
@@ -39,7 +40,7 @@ class PatientAdmin(AIOKafkaAdminClient):
         while True:
             try:
                 return await ask()
-            except (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError, StaleMetadata, TimeoutError):
+            except (*_AWAY, TimeoutError):
                 if loop.time() > deadline_s:
                     raise
             await asyncio.sleep(_PAUSE_S)
