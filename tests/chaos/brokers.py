@@ -128,8 +128,6 @@ BROKERS: Mapping[str, Fault] = {
         Fault("restart each broker", "SIGTERM to one after the other, when the last is in sync", restart_each),
         Fault("kill in a rebalance", "a replica comes, another gets SIGKILL before it is settled", kill_rebalancing),
         Fault("restart 3 brokers", "trimtab down, trimtab up", restart),
-        Fault(
-            "kill trimtab up, 3 brokers", "SIGKILL to the supervisor, and with it to everything; up", kill_supervisor
-        ),
+        Fault("kill all 3 brokers", "SIGKILL to the supervisor, and with it to everything; up", kill_supervisor),
     ]
 }

@@ -53,7 +53,9 @@ from victims import StuckError, Victims
 
 WIDTH = 160
 T = TypeVar("T")
-ORDERS_PER_S = 70
+ORDERS_PER_S, PIECES_PER_S = 70, 5
+FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S = 20, 2
+"""Where three brokers and twice the services share the cores."""
 PLAIN_KILLS = 5
 HISTORY_MS = 100 * DAY_MS
 """So long ago the stream begins: orders come two minutes apart, and none may be dated ahead of the clock."""
@@ -77,6 +79,11 @@ class Plan:
     def is_several(self) -> bool:
         """Whether its faults need brokers that stand in for each other, and replicas that do."""
         return any(fault.name in BROKERS for fault in self.faults)
+
+    @property
+    def pace(self) -> tuple[int, int]:
+        """Orders, and the pieces in which they are sent, a second."""
+        return (FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S) if self.is_several else (ORDERS_PER_S, PIECES_PER_S)
 
 
 QUICK = Plan(KILLS, 1, 5_000, "12h")
@@ -116,7 +123,7 @@ class Campaign:
         async with reading(where.kafka, loop) as reader, aclosing(sender):
             await sender.begin(where.services)
             scene = Scene(self._victims, sender, reader, self._stream, self._rng, between)
-            await beside(self._blows(scene), sender.run(ORDERS_PER_S), reader.run())
+            await beside(self._blows(scene), sender.run(*self._plan.pace), reader.run())
             await beside(self._ends(sender), reader.run())
             found = await beside(evidence.found(bootstrap, loop, reader), reader.run())
         self._say(f"sent {self._stream.events:,} events; {sender.repeated} pieces of them again")
