@@ -37,7 +37,7 @@ from typing import Any, TypeVar
 
 import evidence
 import numpy as np
-from brokers import BROKERS, COUNT, REPLICAS
+from brokers import BROKERS, REPLICAS
 from faults import FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from network import NETWORK, Network, network
@@ -45,11 +45,12 @@ from oracle import judged
 from orders import DAY_MS, Stream, declared
 from plain import compared
 from rich.console import Console
+from trimtab.cli.brokers import SEVERAL
 from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
 from trimtab.testing.plane import violations
 from verdict import Row, rows, tell, write
-from victims import StuckError, Victims
+from victims import Size, StuckError, Victims
 
 WIDTH = 160
 T = TypeVar("T")
@@ -81,6 +82,11 @@ class Plan:
         return any(fault.name in BROKERS for fault in self.faults)
 
     @property
+    def size(self) -> Size:
+        """Of its cluster, where that is not the usual one."""
+        return {"brokers": SEVERAL, "replicas": REPLICAS} if self.is_several else {}
+
+    @property
     def pace(self) -> tuple[int, int]:
         """Orders, and the pieces in which they are sent, a second."""
         return (FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S) if self.is_several else (ORDERS_PER_S, PIECES_PER_S)
@@ -88,7 +94,7 @@ class Plan:
 
 QUICK = Plan(KILLS, 1, 5_000, "12h")
 NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
-SEVERAL = Plan(list(BROKERS.values()), 2, 0, "3d")
+SEVERALFOLD = Plan(list(BROKERS.values()), 2, 0, "3d")
 EVERY = {**FAULTS, **NETWORK, **BROKERS}
 WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
 
@@ -110,8 +116,7 @@ class Campaign:
         with ExitStack() as stack:
             between = stack.enter_context(network(self._folder / "kafka")) if self._plan.is_networked else None
             own = (between.proxied, between.direct) if between else ()
-            size = {"brokers": COUNT, "replicas": REPLICAS} if self._plan.is_several else {}
-            self._victims = Victims(self._folder / "cluster", *own, **size)
+            self._victims = Victims(self._folder / "cluster", *own, **self._plan.size)
             stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
             return asyncio.run(self._mistreat(between))
@@ -206,7 +211,7 @@ def arguments() -> argparse.Namespace:
 
 def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
     """The short form, or the whole one on its three clusters; with `--only`, those faults, for as long as they take."""
-    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, SEVERAL]
+    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, SEVERALFOLD]
     if given.only:
         wanted = given.only.split(",")
         groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK, BROKERS)]

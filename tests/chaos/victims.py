@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import httpx
 import psutil
@@ -27,6 +27,13 @@ PATIENCE_S = 120.0
 LOOK_S = 0.05
 BROKER = "kafka"
 T = TypeVar("T")
+
+
+class Size(TypedDict, total=False):
+    """Of a cluster: its own brokers, and replicas of each service."""
+
+    brokers: int
+    replicas: int
 
 
 class StuckError(Exception):

@@ -154,7 +154,8 @@ class EmbeddedBroker:
         fresh = self._data.with_suffix(".part")
         shutil.rmtree(fresh, ignore_errors=True)
         settings = self._write("format.properties", properties(fresh, node, nodes))
-        argv = (*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings))
+        jvm = (java[0], *quick_start(self._cache), *java[1:])
+        argv = (*jvm, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings))
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         settings.unlink()
         if done.returncode != 0:
