@@ -38,7 +38,7 @@ from typing import Any, TypeVar
 import evidence
 import numpy as np
 from brokers import BROKERS, REPLICAS
-from faults import FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
+from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from network import NETWORK, Network, network
 from oracle import judged
@@ -127,7 +127,8 @@ class Campaign:
         sender = Sender(where.kafka, loop, self._stream)
         async with reading(where.kafka, loop) as reader, aclosing(sender):
             await sender.begin(where.services)
-            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between)
+            behind_s = FAR_BEHIND_S if self._plan.is_several else BEHIND_S
+            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between, behind_s)
             await beside(self._blows(scene), sender.run(*self._plan.pace), reader.run())
             await beside(self._ends(sender), reader.run())
             found = await beside(evidence.found(bootstrap, loop, reader), reader.run())

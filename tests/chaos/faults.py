@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 CALM_S = 2.0
 """Between two faults everything flows for so long, at least."""
-BEHIND_S = 1.5
-"""The flow is back when everything has been predicted that was sent so long ago,"""
+BEHIND_S, FAR_BEHIND_S = 1.5, 4.0
+"""The flow is back when everything has been predicted that was sent so long ago (the latter on a crowded machine),"""
 SILENT_S = 3.0
 """and when outcomes have come so recently in every partition."""
 FROZEN_S = 10.0
@@ -33,7 +33,11 @@ KEEPERS = ("ingest", "feature", "predictor", "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything a fault needs. `rng`: chance, from the campaign's seed. `network`: before the broker, where one is."""
+    """Everything a fault needs.
+
+    `rng`: chance, from the campaign's seed. `network`: before the broker, where one is. `behind_s`: of a flow that is
+    back, see BEHIND_S.
+    """
 
     victims: Victims
     sender: Sender
@@ -41,6 +45,7 @@ class Scene:
     stream: Stream
     rng: np.random.Generator
     network: "Network | None" = None
+    behind_s: float = BEHIND_S
 
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""
@@ -65,7 +70,7 @@ class Scene:
 
     def _flows(self, since_s: float) -> bool:
         now_s = time.monotonic()
-        due = self.sender.due(since_s, now_s - BEHIND_S)
+        due = self.sender.due(since_s, now_s - self.behind_s)
         caught_up = due is not None and self.reader.through(self.stream.orders) >= due
         return caught_up and self.reader.outcomes.silent_since_s > now_s - SILENT_S
 
