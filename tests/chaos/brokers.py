@@ -44,7 +44,7 @@ async def kill_coordinator(scene: Scene) -> float:
 
 
 async def restart_each(scene: Scene) -> float:
-    """SIGTERM to one broker after the other, each when the one before has caught up; the longest recovery."""
+    """Stop one broker after the other in good order, each when the one before has caught up; the longest recovery."""
     took_s = [await struck(scene, int(number), signal.SIGTERM) for number in scene.rng.permutation(COUNT)]
     return max(took_s)
 
@@ -125,7 +125,9 @@ BROKERS: Mapping[str, Fault] = {
         Fault("kill one of 3 brokers", "SIGKILL; its supervisor starts it again", kill_any),
         Fault("kill a leader", "SIGKILL to the broker that leads a partition of the loop's events", kill_leader),
         Fault("kill a coordinator", "SIGKILL to the broker that coordinates a task's transactions", kill_coordinator),
-        Fault("restart each broker", "SIGTERM to one after the other, when the last is in sync", restart_each),
+        Fault(
+            "restart each broker", "a stop in good order, one after the other, when the last is in sync", restart_each
+        ),
         Fault("kill in a rebalance", "a replica comes, another gets SIGKILL before it is settled", kill_rebalancing),
         Fault("restart 3 brokers", "trimtab down, trimtab up", restart),
         Fault("kill all 3 brokers", "SIGKILL to the supervisor, and with it to everything; up", kill_supervisor),
