@@ -70,8 +70,8 @@ class BrokerCommand:
 class EmbeddedBroker:
     """Prepares and starts a broker of a folder. At most one process may use a folder at a time.
 
-    `flags`: of the JVM, besides its own; by default those that make the start quick. `number`: among several; None: it is
-    alone.
+    `flags`: of the JVM, besides its own; by default those that make the start quick.
+    `number`: among several; None: it is alone.
     """
 
     def __init__(
