@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from trimtab.cli.broker import registered
 from trimtab.cli.broker_settings import Node, properties
-from trimtab.cli.brokers import BadBrokersError, OtherBrokersError, broker_count
+from trimtab.cli.brokers import BadBrokersError, OtherBrokersError, OwnKafkaError, broker_count
+from trimtab.cli.cluster.commands import up
 from trimtab.cli.processes import free_port, free_ports
 
 NODES = [Node(number, 9000 + number, 9100 + number) for number in (1, 2, 3)]
@@ -44,6 +45,18 @@ def test_a_lone_brokers_folder_stays_one(tmp_path: Path) -> None:
     assert broker_count(tmp_path, None) == 1
     with pytest.raises(OtherBrokersError, match="TRIMTAB_DATA_DIR"):
         broker_count(tmp_path, 3)
+
+
+def test_up_refuses_another_number_and_a_number_for_a_kafka_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kafka-0").mkdir()
+    monkeypatch.setenv("TRIMTAB_DATA_DIR", str(tmp_path))
+    with pytest.raises(OtherBrokersError, match="is of 3"):
+        up(brokers=1)
+    monkeypatch.setenv("TRIMTAB_KAFKA__BOOTSTRAP_SERVERS", "k:1")
+    with pytest.raises(OwnKafkaError, match="names yours"):
+        up(brokers=3)
 
 
 def test_ports_are_those_wanted_and_no_two_the_same() -> None:
