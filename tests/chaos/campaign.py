@@ -55,7 +55,7 @@ from victims import Size, StuckError, Victims
 WIDTH = 160
 T = TypeVar("T")
 ORDERS_PER_S, PIECES_PER_S = 70, 5
-FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S = 20, 2
+FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S = 15, 1
 """Where three brokers and twice the services share the cores."""
 PLAIN_KILLS = 5
 HISTORY_MS = 100 * DAY_MS
