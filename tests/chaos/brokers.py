@@ -88,9 +88,9 @@ def number_of(node: Any) -> int:
 
 
 async def is_rebalancing(admin: AIOKafkaAdminClient, groups: list[str]) -> bool:
-    """Whether one of the groups is."""
-    answers = await admin.describe_consumer_groups(groups)
-    return any(group[2] in REBALANCING for answer in answers for group in answer.groups)
+    """Whether one of the groups is. Asked one by one: of an answer about several, aiokafka understands the first."""
+    answers = [await admin.describe_consumer_groups([group]) for group in groups]
+    return any(found.groups[0][2] in REBALANCING for [found] in answers)
 
 
 async def is_in_sync(admin: AIOKafkaAdminClient) -> bool:
