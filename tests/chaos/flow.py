@@ -25,7 +25,6 @@ from trimtab.contracts import topics
 from trimtab.loops.model import Loop
 from trimtab.runtime.kafka.connection import Connection
 
-PIECES_PER_S = 5
 AGAIN_S = 0.3
 GOES_OUT_S = 5.0
 DRAINED_S = 300.0
@@ -57,12 +56,12 @@ class Sender:
             while not is_awake(await asked.snapshot(), self._stream.at_ms):  # noqa: ASYNC110 they have to be asked
                 await asyncio.sleep(AGAIN_S)
 
-    async def run(self, orders_per_s: float) -> None:
+    async def run(self, orders_per_s: int, pieces_per_s: int) -> None:
         """Send without end."""
         while True:
             began_s = time.monotonic()
-            await self.send(self._stream.piece(round(orders_per_s / PIECES_PER_S)))
-            await asyncio.sleep(max(0.0, began_s + 1 / PIECES_PER_S - time.monotonic()))
+            await self.send(self._stream.piece(round(orders_per_s / pieces_per_s)))
+            await asyncio.sleep(max(0.0, began_s + 1 / pieces_per_s - time.monotonic()))
 
     async def send(self, piece: Slice) -> None:
         """Send one piece, however often it takes."""
