@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from pydantic_settings import BaseSettings
-from trimtab.cli.broker import SETTINGS
+from trimtab.cli.broker_settings import SETTINGS, replication
 from trimtab.cli.cluster.keys import PRIVATE, PUBLIC, KeyFiles
 from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, ZIPKIN_PORT
 from trimtab.contracts import telemetry
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 CONTAINERS: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"setup"}
-KAFKA_ONLY = {"node.id", "process.roles", "controller.listener.names"}
+KAFKA_ONLY = {"process.roles", "controller.listener.names"}
 
 
 def test_the_seven_services_and_what_they_need_are_there() -> None:
@@ -103,7 +103,7 @@ def takes(settings: type[BaseSettings], variable: str) -> bool:
 
 def test_kafka_has_the_settings_of_the_embedded_broker() -> None:
     environment = CONTAINERS["kafka"]["environment"]
-    for key, value in SETTINGS.items():
+    for key, value in {**SETTINGS, **replication(1)}.items():
         if key not in KAFKA_ONLY:
             assert environment[f"KAFKA_{key.replace('.', '_').upper()}"] == value, key
     assert environment["KAFKA_ADVERTISED_LISTENERS"] == f"INTERNAL://kafka:19092,HOST://localhost:{KAFKA_PORT}"

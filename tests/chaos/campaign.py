@@ -5,8 +5,10 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
 follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
-reach their broker through a proxy. Beside that a reader takes every committed prediction and outcome as it comes. At
-the end all is compared with what follows from the events that were sent:
+reach their broker through a proxy; then the loop's declaration is changed, and each service is restarted in another
+release, made of this source tree with every schema a field richer, and back; then come those of three brokers with two
+replicas of each service. Beside that a reader takes every committed prediction and outcome as it comes. At the end all
+is compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
   out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
@@ -36,22 +38,27 @@ from typing import Any, TypeVar
 
 import evidence
 import numpy as np
-from faults import FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
+from brokers import BROKERS, REPLICAS
+from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from network import NETWORK, Network, network
 from oracle import judged
 from orders import DAY_MS, Stream, declared
 from plain import compared
 from rich.console import Console
+from trimtab.cli.brokers import SEVERAL
 from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
 from trimtab.testing.plane import violations
+from upgrade import UPGRADES, Fleet
 from verdict import Row, rows, tell, write
-from victims import StuckError, Victims
+from victims import Size, StuckError, Victims
 
 WIDTH = 160
 T = TypeVar("T")
-ORDERS_PER_S = 70
+ORDERS_PER_S, PIECES_PER_S = 70, 5
+FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S = 15, 1
+"""Where three brokers and twice the services share the cores."""
 PLAIN_KILLS = 5
 HISTORY_MS = 100 * DAY_MS
 """So long ago the stream begins: orders come two minutes apart, and none may be dated ahead of the clock."""
@@ -71,10 +78,32 @@ class Plan:
         """Whether its faults need a network that can be disturbed, which is another cluster."""
         return any(fault.name in NETWORK for fault in self.faults)
 
+    @property
+    def is_rolling(self) -> bool:
+        """Whether its faults need services of which each can be restarted in another release."""
+        return any(fault.name in UPGRADES for fault in self.faults)
+
+    @property
+    def is_several(self) -> bool:
+        """Whether its faults need brokers that stand in for each other, and replicas that do."""
+        return any(fault.name in BROKERS for fault in self.faults)
+
+    @property
+    def size(self) -> Size:
+        """Of its cluster, where that is not the usual one."""
+        return {"brokers": SEVERAL, "replicas": REPLICAS} if self.is_several else {}
+
+    @property
+    def pace(self) -> tuple[int, int]:
+        """Orders, and the pieces in which they are sent, a second."""
+        return (FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S) if self.is_several else (ORDERS_PER_S, PIECES_PER_S)
+
 
 QUICK = Plan(KILLS, 1, 5_000, "12h")
 NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
-EVERY = {**FAULTS, **NETWORK}
+ROLLING = Plan(list(UPGRADES.values()), 1, 0, "12h")
+SEVERALFOLD = Plan(list(BROKERS.values()), 2, 0, "3d")
+EVERY = {**FAULTS, **NETWORK, **UPGRADES, **BROKERS}
 WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
 
 
@@ -93,9 +122,11 @@ class Campaign:
         self._loop = declared(self._folder / "orders", self._plan.every)
         self._say("starting Kafka and the seven services")
         with ExitStack() as stack:
-            between = stack.enter_context(network(self._folder / "kafka")) if self._plan.is_networked else None
+            apart = self._plan.is_networked or self._plan.is_rolling
+            between = stack.enter_context(network(self._folder / "kafka")) if apart else None
             own = (between.proxied, between.direct) if between else ()
-            self._victims = Victims(self._folder / "cluster", *own)
+            made = Fleet if self._plan.is_rolling else Victims
+            self._victims = made(self._folder / "cluster", *own, **self._plan.size)
             stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
             return asyncio.run(self._mistreat(between))
@@ -106,8 +137,9 @@ class Campaign:
         sender = Sender(where.kafka, loop, self._stream)
         async with reading(where.kafka, loop) as reader, aclosing(sender):
             await sender.begin(where.services)
-            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between)
-            await beside(self._blows(scene), sender.run(ORDERS_PER_S), reader.run())
+            behind_s = FAR_BEHIND_S if self._plan.is_several else BEHIND_S
+            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between, behind_s)
+            await beside(self._blows(scene), sender.run(*self._plan.pace), reader.run())
             await beside(self._ends(sender), reader.run())
             found = await beside(evidence.found(bootstrap, loop, reader), reader.run())
         self._say(f"sent {self._stream.events:,} events; {sender.repeated} pieces of them again")
@@ -189,11 +221,11 @@ def arguments() -> argparse.Namespace:
 
 
 def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
-    """The short form, or the whole one on its two clusters; with `--only`, those faults, for as long as they take."""
-    plans = [QUICK] if given.quick else [WHOLE, NETWORKED]
+    """The short form, or the whole one on its clusters; with `--only`, those faults, for as long as they take."""
+    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, ROLLING, SEVERALFOLD]
     if given.only:
         wanted = given.only.split(",")
-        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK)]
+        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK, UPGRADES, BROKERS)]
         plans = [replace(plans[0], faults=faults, events=0) for faults in groups if faults]
     for plan in plans:
         yield plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)

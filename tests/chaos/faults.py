@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 CALM_S = 2.0
 """Between two faults everything flows for so long, at least."""
-BEHIND_S = 1.5
-"""The flow is back when everything has been predicted that was sent so long ago,"""
+BEHIND_S, FAR_BEHIND_S = 1.5, 4.0
+"""The flow is back when everything has been predicted that was sent so long ago (the latter on a crowded machine),"""
 SILENT_S = 3.0
 """and when outcomes have come so recently in every partition."""
 FROZEN_S = 10.0
@@ -33,7 +33,11 @@ KEEPERS = ("ingest", "feature", "predictor", "monitor")
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Everything a fault needs. `rng`: chance, from the campaign's seed. `network`: before the broker, where one is."""
+    """Everything a fault needs.
+
+    `rng`: chance, from the campaign's seed. `network`: before the broker, where one is. `behind_s`: of a flow that is
+    back, see BEHIND_S.
+    """
 
     victims: Victims
     sender: Sender
@@ -41,6 +45,7 @@ class Scene:
     stream: Stream
     rng: np.random.Generator
     network: "Network | None" = None
+    behind_s: float = BEHIND_S
 
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""
@@ -65,7 +70,7 @@ class Scene:
 
     def _flows(self, since_s: float) -> bool:
         now_s = time.monotonic()
-        due = self.sender.due(since_s, now_s - BEHIND_S)
+        due = self.sender.due(since_s, now_s - self.behind_s)
         caught_up = due is not None and self.reader.through(self.stream.orders) >= due
         return caught_up and self.reader.outcomes.silent_since_s > now_s - SILENT_S
 
@@ -121,9 +126,9 @@ def kill(name: str) -> Blow:
     return blow
 
 
-async def strike(scene: Scene, name: str, number: signal.Signals = signal.SIGKILL) -> float:
+async def strike(scene: Scene, name: str, number: signal.Signals = signal.SIGKILL, replica: int = 0) -> float:
     """Send a signal; returns when."""
-    await asyncio.to_thread(scene.victims.signal, name, number)
+    await asyncio.to_thread(scene.victims.signal, name, number, replica)
     return time.monotonic()
 
 
@@ -138,7 +143,7 @@ async def kill_restoring(scene: Scene) -> float:
     name = any_keeper(scene)
     before = scene.victims.pid(name)
     struck_s = await strike(scene, name)
-    await asyncio.to_thread(scene.victims.until, lambda: _is_another(scene.victims, name, before), f"a new {name}")
+    await asyncio.to_thread(scene.victims.until_another, name, before)
     await asyncio.sleep(float(scene.rng.uniform(0.5, 1.5)) * RESTORING_S)
     await strike(scene, name)
     return await scene.recovered(struck_s)
@@ -147,11 +152,6 @@ async def kill_restoring(scene: Scene) -> float:
 def any_keeper(scene: Scene) -> str:
     """A service with tasks of the loop."""
     return str(scene.rng.choice(KEEPERS))
-
-
-def _is_another(victims: Victims, name: str, before: int) -> bool:
-    who = victims.process(name).who
-    return who is not None and who.pid != before
 
 
 async def freeze(scene: Scene) -> float:
@@ -204,7 +204,7 @@ async def spares(scene: Scene, name: str, count: int) -> AsyncIterator[Sequence[
     """Further replicas of a service for a `with`, ended cleanly one after the other."""
     started = list[Spare]()
     try:
-        for replica in range(1, 1 + count):
+        for replica in range(scene.victims.replicas, scene.victims.replicas + count):
             started.append(await asyncio.to_thread(scene.victims.spare, name, replica))
             await scene.recovered(time.monotonic())
         yield started

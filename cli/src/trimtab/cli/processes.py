@@ -148,14 +148,24 @@ def kill_group(pid: int) -> None:
 
 def free_port(preferred: int | None = None) -> int:
     """`preferred` while nobody listens there, else any free TCP port of the loopback interface."""
-    if preferred is not None and _is_free(preferred):
-        return preferred
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    [port] = free_ports([preferred])
+    return port
 
 
-def _is_free(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-        return True
-    return False
+def free_ports(preferred: Sequence[int | None], but: Sequence[int] = ()) -> list[int]:
+    """The same for several: no two are the same, and none is one of `but`."""
+    with contextlib.ExitStack() as held:
+        for port in but:
+            _hold(held, port)
+        return [_hold(held, port) or _hold(held, 0) for port in preferred]
+
+
+def _hold(held: contextlib.ExitStack, port: int | None) -> int:
+    """Listen there for as long as the others are looked for; 0: somebody else does, or no port was named."""
+    if port is None:
+        return 0
+    with contextlib.suppress(OSError):
+        server = held.enter_context(socket.create_server(("127.0.0.1", port)))
+        found: int = server.getsockname()[1]
+        return found
+    return 0

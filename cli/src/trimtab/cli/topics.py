@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, for_code
 
+from trimtab.cli.admin import PatientAdmin
 from trimtab.cli.errors import ClusterError
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.wire import TopicIdsRequest
@@ -74,7 +75,7 @@ class UnreachableError(ClusterError):
 class TopicAdmin:
     """Creates, shows and deletes topics. Made by `topic_admin`."""
 
-    def __init__(self, client: AIOKafkaAdminClient) -> None:
+    def __init__(self, client: PatientAdmin) -> None:
         self._client = client
 
     async def ensure(self, specs: Sequence[TopicSpec], replication: int = -1) -> list[Topic]:
@@ -97,7 +98,7 @@ class TopicAdmin:
     async def show(self, names: Sequence[str] | None = None) -> list[Topic]:
         """The topics that exist, of these names or of all; internal ones of Kafka left out."""
         wanted = await self._client.list_topics() if names is None else names
-        return _topics(await self._metadata(wanted, None))
+        return _topics(await self._metadata(wanted))
 
     async def delete(self, names: Sequence[str]) -> None:
         """Delete topics with all that is in them; returns when no broker shows them. Others are passed over."""
@@ -110,7 +111,7 @@ class TopicAdmin:
 
     async def brokers(self) -> list[str]:
         """The ids of all brokers."""
-        return [str(broker["node_id"]) for broker in (await self._metadata([], None))["brokers"]]
+        return [str(broker["node_id"]) for broker in (await self._metadata([]))["brokers"]]
 
     async def configs(self, kind: ConfigResourceType, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The settings of brokers or topics, defaults included; secret ones are left out."""
@@ -143,29 +144,25 @@ class TopicAdmin:
     async def _until(self, names: Sequence[str], left: Callable[[list[Topic]], set[str]]) -> list[list[Topic]]:
         deadline = asyncio.get_running_loop().time() + VISIBLE_S
         while True:
-            brokers = [broker["node_id"] for broker in (await self._metadata([], None))["brokers"]]
-            shown = [_topics(await self._metadata(names, broker)) for broker in brokers]
+            brokers = [broker["node_id"] for broker in (await self._metadata([]))["brokers"]]
+            answers = [await self._client.of(broker, TopicIdsRequest(list(names))) for broker in brokers]
+            shown = [_topics(answer.to_object()) for answer in answers if answer is not None]
             remaining = {name for seen in shown for name in left(seen)}
-            if brokers and not remaining:
+            if brokers and len(shown) == len(brokers) and not remaining:
                 return shown
             if asyncio.get_running_loop().time() > deadline:
-                raise NotSettledError(remaining, VISIBLE_S)
+                raise NotSettledError(remaining or names, VISIBLE_S)
             await asyncio.sleep(0.05)
 
-    async def _metadata(self, names: Sequence[str], broker: int | None) -> dict[str, Any]:
-        request = TopicIdsRequest(list(names))
-        if broker is None:
-            response = await self._client._send_request(request)
-        else:
-            response = await self._client._send_request_to_node(broker, request)
-        answer: dict[str, Any] = response.to_object()
+    async def _metadata(self, names: Sequence[str]) -> dict[str, Any]:
+        answer: dict[str, Any] = (await self._client._send_request(TopicIdsRequest(list(names)))).to_object()
         return answer
 
 
 @asynccontextmanager
 async def topic_admin(connection: Connection) -> AsyncIterator[TopicAdmin]:
     """An admin client for a `with`. Raises UnreachableError."""
-    client = AIOKafkaAdminClient(**connection.arguments("trimtab-cli"))
+    client = PatientAdmin(**connection.arguments("trimtab-cli"))
     try:
         await client.start()
     except KafkaError as error:

