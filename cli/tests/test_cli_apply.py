@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from trimtab.cli.loops.apply import Outcome, TopicsChangedError, apply, write
-from trimtab.cli.loops.declared import fold, read_declared
+from trimtab.cli.loops.apply import ChangeRefusedError, Outcome, TopicsChangedError, apply, declare, write
+from trimtab.cli.loops.declared import NEVER, History, fold, read_declared
 from trimtab.cli.topics import OtherPartitionsError, topic_admin
 from trimtab.contracts import control, topics
 from trimtab.contracts.envelope import Headers
@@ -101,6 +101,15 @@ async def test_a_number_of_partitions_is_for_ever(broker: Connection, tmp_path: 
     await apply(broker, loop(tmp_path, "counted"), 1, "a")
     with pytest.raises(OtherPartitionsError):
         await apply(broker, loop(tmp_path, "counted", partitions=3), 2, "a")
+
+
+def test_a_schema_that_cannot_read_the_events_on_their_way_is_refused(tmp_path: Path) -> None:
+    running = declare(loop(tmp_path, "kept"), NEVER, [], 1, "a")
+    assert running is not None
+    (tmp_path / "answer.avsc").write_text(NOTE.replace('"note"', '"another"'))
+    changed = declaration.load(tmp_path)
+    with pytest.raises(ChangeRefusedError, match="schema of answer: the record was called answer"):
+        declare(changed, History((running,), running), [], 2, "a")
 
 
 @pytest.mark.kafka

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from trimtab.cli.loops.apply import write
 from trimtab.cli.registry import app
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import control, topics
@@ -132,8 +133,15 @@ def has(items: int) -> Callable[[Any], bool]:
     return lambda page: len(page["items"]) >= items
 
 
-def test_from_a_cause_to_a_deployment_and_back_through_kills(kafka: str, processes: Processes) -> None:
-    loop = f"offers_{uuid4().hex[:8]}"
+@pytest.fixture
+def loop(kafka: str) -> Iterator[str]:
+    """A name that nobody else has; its loop ends with the test."""
+    name = f"offers_{uuid4().hex[:8]}"
+    yield name
+    asyncio.run(write(Connection(kafka), name, None))
+
+
+def test_from_a_cause_to_a_deployment_and_back_through_kills(kafka: str, processes: Processes, loop: str) -> None:
     tell(kafka, declared(offers(loop={"name": loop})), measured(10 * DAY_MS, loop=loop))
     page = processes.get("retrain-controller", f"/v1/loops/{loop}/decisions", has(1))
     request_id = page["items"][0]["request_id"]

@@ -13,6 +13,7 @@ import pytest
 import typer
 from trimtab.cli.dataset import dataset
 from trimtab.cli.lineage import Lineage, read_lineage
+from trimtab.cli.loops.apply import write
 from trimtab.cli.reproduce import reproduce
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
@@ -113,9 +114,16 @@ def run(command: object, *arguments: str, environment: dict[str, str]) -> tuple[
     return result.exit_code, result.output + repr(result.exception or "")
 
 
+@pytest.fixture
+def loop(kafka: str) -> Iterator[Loop]:
+    """One of which there is no other; it ends with the test."""
+    made = offers(loop={"name": f"offers_{uuid4().hex[:8]}"})
+    yield made
+    asyncio.run(write(Connection(kafka), made.name, None))
+
+
 @pytest.mark.timeout(180)
-def test_a_killed_trainer_answers_once_and_its_model_is_made_again(kafka: str, trainer: Trainer) -> None:
-    loop = offers(loop={"name": f"offers_{uuid4().hex[:8]}"})
+def test_a_killed_trainer_answers_once_and_its_model_is_made_again(kafka: str, trainer: Trainer, loop: Loop) -> None:
     asyncio.run(create(kafka, loop))
     trainer.start()
     asyncio.run(tell(kafka, loop, declared(loop), request(loop)))

@@ -5,9 +5,10 @@ python tests/chaos/campaign.py [--quick] [--seed N] [--only FAULT,FAULT] [--json
 It starts a Kafka and the seven services of its own in a temporary folder, declares a loop, sends numbered orders of a
 thousand customers and their late ratings, and meanwhile kills, freezes and restarts processes by a schedule that
 follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
-reach their broker through a proxy; then those of three brokers with two replicas of each service. Beside that a reader
-takes every committed prediction and outcome as it comes. At the end all is compared with what follows from the events
-that were sent:
+reach their broker through a proxy; then the loop's declaration is changed, and each service is restarted in another
+release, made of this source tree with every schema a field richer, and back; then those of three brokers, with two
+replicas of each service. Beside that a reader takes every committed prediction and outcome as it comes. At the end all
+is compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
   out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
@@ -49,6 +50,7 @@ from trimtab.cli.brokers import SEVERAL
 from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
 from trimtab.testing.plane import violations
+from upgrade import UPGRADES, Fleet
 from verdict import Row, rows, tell, write
 from victims import Size, StuckError, Victims
 
@@ -77,6 +79,11 @@ class Plan:
         return any(fault.name in NETWORK for fault in self.faults)
 
     @property
+    def is_rolling(self) -> bool:
+        """Whether its faults need services of which each can be restarted in another release."""
+        return any(fault.name in UPGRADES for fault in self.faults)
+
+    @property
     def is_several(self) -> bool:
         """Whether its faults need brokers that stand in for each other, and replicas that do."""
         return any(fault.name in BROKERS for fault in self.faults)
@@ -94,8 +101,9 @@ class Plan:
 
 QUICK = Plan(KILLS, 1, 5_000, "12h")
 NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
+ROLLING = Plan(list(UPGRADES.values()), 1, 0, "12h")
 SEVERALFOLD = Plan(list(BROKERS.values()), 2, 0, "3d")
-EVERY = {**FAULTS, **NETWORK, **BROKERS}
+EVERY = {**FAULTS, **NETWORK, **UPGRADES, **BROKERS}
 WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
 
 
@@ -114,9 +122,11 @@ class Campaign:
         self._loop = declared(self._folder / "orders", self._plan.every)
         self._say("starting Kafka and the seven services")
         with ExitStack() as stack:
-            between = stack.enter_context(network(self._folder / "kafka")) if self._plan.is_networked else None
+            apart = self._plan.is_networked or self._plan.is_rolling
+            between = stack.enter_context(network(self._folder / "kafka")) if apart else None
             own = (between.proxied, between.direct) if between else ()
-            self._victims = Victims(self._folder / "cluster", *own, **self._plan.size)
+            kind = Fleet if self._plan.is_rolling else Victims
+            self._victims = kind(self._folder / "cluster", *own, **self._plan.size)
             stack.enter_context(self._victims.up())
             self._victims.apply(self._folder / "orders")
             return asyncio.run(self._mistreat(between))
@@ -211,11 +221,11 @@ def arguments() -> argparse.Namespace:
 
 
 def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
-    """The short form, or the whole one on its three clusters; with `--only`, those faults, for as long as they take."""
-    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, SEVERALFOLD]
+    """The short form, or the whole one on its four clusters; with `--only`, those faults, for as long as they take."""
+    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, ROLLING, SEVERALFOLD]
     if given.only:
         wanted = given.only.split(",")
-        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK, BROKERS)]
+        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK, UPGRADES, BROKERS)]
         plans = [replace(plans[0], faults=faults, events=0) for faults in groups if faults]
     for plan in plans:
         yield plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import httpx
-import polars as pl
 from flow import Reader
 from oracle import Found, Key, Settled
 from trimtab.cli.cluster.address import Addresses
-from trimtab.cli.demo.collect import CONTROL, batches, control_events
+from trimtab.cli.demo.collect import CONTROL, batches, control_events, in_schema
 from trimtab.cli.rest import rest
 from trimtab.contracts import envelope, topics
-from trimtab.contracts.prediction import prediction_schema
+from trimtab.contracts.codec import Schema
 from trimtab.loops.model import Loop
-from trimtab.loops.vectors import names_of
 from trimtab.testing.plane import Control, Serving
-from trimtab.trainer.adapters.columns import outcome_frame, prediction_frame
+from trimtab.trainer.adapters.columns import OUTCOMES
+from trimtab.trainer.adapters.columns import predictions as predictions_of
 
 PROJECTED_S = 10.0
 """So long may the registry's database be behind its log."""
@@ -26,12 +25,13 @@ Place = tuple[int, int]
 
 async def found(bootstrap: str, loop: Loop, reader: Reader) -> Found:
     """Read the topics once more, from their start, beside what the reader has seen."""
-    predicted = await records(bootstrap, topics.predictions(loop.name))
-    settled = await records(bootstrap, topics.outcomes(loop.name))
+    asked = predictions_of(loop)
+    predicted = await records(bootstrap, topics.predictions(loop.name), asked.schema)
+    settled = await records(bootstrap, topics.outcomes(loop.name), OUTCOMES.schema)
     await caught_up(reader, len(predicted), len(settled))
     return Found(
         events={name: await accepted(bootstrap, topics.events(loop.name, name)) for name in loop.events},
-        predictions=prediction_rows(loop, predicted),
+        predictions=asked.frame(predicted),
         outcomes=outcome_rows(predicted, settled),
         live=(reader.predictions.places, reader.outcomes.places),
         final=(places(predicted), places(settled)),
@@ -46,9 +46,9 @@ async def caught_up(reader: Reader, predictions: int, outcomes: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def records(bootstrap: str, topic: str) -> Sequence[Any]:
-    """Everything that is committed, in each partition's order."""
-    return [one async for batch in batches(bootstrap, topic, lambda _: None) for one in batch]
+async def records(bootstrap: str, topic: str, schema: Schema) -> Sequence[Any]:
+    """Everything that is committed, in each partition's order, whichever version of its schema it was written by."""
+    return [one async for batch in in_schema(bootstrap, topic, schema, lambda _: None) for one in batch]
 
 
 async def accepted(bootstrap: str, topic: str) -> Counter[Key]:
@@ -64,17 +64,10 @@ def places(read: Sequence[Any]) -> Sequence[Place]:
     return [(record.partition, record.offset) for record in read]
 
 
-def prediction_rows(loop: Loop, read: Sequence[Any]) -> pl.DataFrame:
-    """Predictions in columns."""
-    known = names_of(loop)
-    schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
-    return prediction_frame(loop, schema)(read)
-
-
 def outcome_rows(predicted: Sequence[Any], settled: Sequence[Any]) -> Sequence[Settled]:
     """Outcomes with their keys; one that points nowhere keeps its own, marked."""
     keys = {(one.partition, one.offset): one.key for one in predicted}
-    frame = outcome_frame(settled)
+    frame = OUTCOMES.frame(settled)
     told = frame.select("prediction_partition", "prediction_offset", "revision", "label", "suspect")
     return [
         Settled(

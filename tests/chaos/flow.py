@@ -40,9 +40,10 @@ class Sender:
     """
 
     def __init__(self, kafka: Connection, loop: Loop, stream: Stream) -> None:
-        self._kafka, self._loop, self._stream = kafka, loop, stream
+        self._kafka, self.loop, self._stream = kafka, loop, stream
         self._producer: Any = None
-        self._feed: Feed | None = None
+        self._feeds: list[Feed] = []
+        self._loops = [loop]
         self.acknowledged: list[tuple[float, int]] = []
         """When, and how many orders there were by then."""
         self.repeated = 0
@@ -50,7 +51,7 @@ class Sender:
     async def begin(self, services: Mapping[str, Sequence[str]]) -> None:
         """Say what time it is, until all services (name → addresses) go by it."""
         async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
-            asked = Services(client, services, self._loop)
+            asked = Services(client, services, self.loop)
             await self._surely(lambda feed: feed.wake(self._stream.at_ms))
             while not is_awake(await asked.snapshot(), self._stream.at_ms):  # noqa: ASYNC110 they have to be asked
                 await asyncio.sleep(AGAIN_S)
@@ -79,10 +80,16 @@ class Sender:
 
     async def aclose(self) -> None:
         """Let go of the producer; one whose broker is away is not waited for."""
-        producer, self._producer, self._feed = self._producer, None, None
+        producer, self._producer, self._feeds = self._producer, None, []
         if producer is not None:
             with contextlib.suppress(KafkaError, TimeoutError):
                 await asyncio.wait_for(producer.stop(), GOES_OUT_S)
+
+    def beside(self, loop: Loop) -> None:
+        """From now on every second piece is written by this version's schemas, the others as before."""
+        self._loops = [self.loop, *([] if loop is self.loop else [loop])]
+        if self._producer is not None:
+            self._feeds = [Feed(self._producer, loop) for loop in self._loops]
 
     def due(self, since_s: float, before_s: float) -> int | None:
         """How many orders had been acknowledged by then, and by the first piece since; None: there is none yet."""
@@ -100,15 +107,16 @@ class Sender:
                 return
 
     async def _opened(self) -> Feed:
-        if self._feed is None:
+        if not self._feeds:
             producer = AIOKafkaProducer(enable_idempotence=True, linger_ms=0, **self._kafka.arguments("chaos-sender"))
             try:
                 await producer.start()
             except KafkaError:
                 await producer.stop()
                 raise
-            self._producer, self._feed = producer, Feed(producer, self._loop)
-        return self._feed
+            self._producer, self._feeds = producer, [Feed(producer, loop) for loop in self._loops]
+        self._feeds.append(self._feeds.pop(0))
+        return self._feeds[0]
 
 
 def due(acknowledged: Sequence[tuple[float, int]], since_s: float, before_s: float) -> int | None:

@@ -74,6 +74,8 @@ FIELDS = {
     "ordered": '{"name": "price", "type": "double"}',
     "rated": '{"name": "rating", "type": "string"}, {"name": "stars", "type": "double"}',
 }
+WIDER = {**FIELDS, "ordered": FIELDS["ordered"] + ', {"name": "channel", "type": "string", "default": "web"}'}
+"""The same with a field more."""
 SCHEMA = """\
 {{ "type": "record", "name": "{event}", "namespace": "chaos", "fields": [
   {{"name": "order", "type": "string"}},
@@ -83,17 +85,17 @@ SCHEMA = """\
 """
 _TIME = pl.Datetime("ms", "UTC")
 _TYPES: Mapping[str, Mapping[str, pl.DataType | type[pl.DataType]]] = {
-    "ordered": {"order": pl.String, "at": _TIME, "customer": pl.String, "price": pl.Float64},
+    "ordered": {"order": pl.String, "at": _TIME, "customer": pl.String, "price": pl.Float64, "channel": pl.String},
     "rated": {"order": pl.String, "at": _TIME, "customer": pl.String, "rating": pl.String, "stars": pl.Float64},
 }
 
 
-def declared(folder: Path, every: str) -> Loop:
+def declared(folder: Path, every: str, fields: Mapping[str, str] = FIELDS) -> Loop:
     """Write the declaration and read it back. `every`: how often it is retrained, besides on drift."""
     folder.mkdir(parents=True)
     (folder / declaration.FILE).write_text(TOML.format(every=every))
-    for event, fields in FIELDS.items():
-        (folder / f"{event}.avsc").write_text(SCHEMA.format(event=event, fields=fields))
+    for event, own in fields.items():
+        (folder / f"{event}.avsc").write_text(SCHEMA.format(event=event, fields=own))
     return declaration.load(folder)
 
 
@@ -106,6 +108,11 @@ class Order:
     customer: str
     price: float
     stretch: int
+
+    @property
+    def channel(self) -> str:
+        """What the wider schema says besides: of few, something else than its default."""
+        return "app" if self.id.endswith("7") else "web"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,5 +203,6 @@ def _frame(event: str, rows: Sequence[Order] | Sequence[Rating]) -> pl.DataFrame
 
 def _row(one: Order | Rating) -> dict[str, Any]:
     if isinstance(one, Order):
-        return {"order": one.id, "at": one.at_ms, "customer": one.customer, "price": one.price}
+        told = {"order": one.id, "at": one.at_ms, "customer": one.customer, "price": one.price}
+        return {**told, "channel": one.channel}
     return {"order": one.order, "at": one.at_ms, "customer": one.customer, "rating": one.id, "stars": one.stars}

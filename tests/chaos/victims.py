@@ -47,17 +47,17 @@ class Spare:
     """A further replica of a service, which nobody supervises."""
 
     def __init__(self, name: str, child: LocalChild, url: str) -> None:
-        self.name, self._child, self._url = name, child, url
+        self.name, self.url, self._child = name, url, child
 
     @property
     def is_ready(self) -> bool:
         """Whether it says so."""
-        return self._child.ended() is None and answers_ready(self._url)
+        return self._child.ended() is None and answers_ready(self.url)
 
     @property
     def has_work(self) -> bool:
         """Whether it runs tasks: before that nobody would miss it."""
-        answer = httpx.get(f"{self._url}/status", timeout=5.0, trust_env=False).json()
+        answer = httpx.get(f"{self.url}/status", timeout=5.0, trust_env=False).json()
         return any(task.state == RUNNING for task in tasks_of(answer))
 
     def kill(self) -> None:

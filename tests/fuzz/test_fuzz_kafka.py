@@ -114,7 +114,8 @@ class House:
         return [why for one in self.hosted for why in (*one.status.refusals(), *one.status.unready())]
 
     def caught_up(self) -> bool:
-        tasks = [task for one in self.hosted for _, stage in one.status.stages() for task in stage.tasks]
+        stages = [stage for one in self.hosted for loop, stage in one.status.stages() if loop in (None, self.loop.name)]
+        tasks = [task for stage in stages for task in stage.tasks]
         return all(task.state == "running" and task.lag == 0 for task in tasks)
 
     async def _create(self) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 from trimtab.loops import declaration
-from trimtab.loops.changes import compare, topic_names
+from trimtab.loops.changes import compare, refused, topic_names
 from trimtab.loops.model import Loop
 
 TEXT = """
@@ -130,3 +130,28 @@ def test_a_schema_that_changed() -> None:
     (change,) = compare(loop(), declaration.parse(TEXT, schemas))
 
     assert (change.verb, change.what) == ("change", "schema of shown")
+
+
+MORE = {"name": "more", "type": "string"}
+REFUSED = {
+    "a field without a default": ([*FIELDS, MORE], "field more is new and needs a default"),
+    "another type": ([*FIELDS[:3], {"name": "price", "type": "string"}], "field price has another type"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_schema_that_cannot_read_the_events_on_their_way_is_refused(case: str) -> None:
+    fields, reason = REFUSED[case]
+    schemas: dict[str, dict[str, object]] = {"shown": {**SCHEMA}, "clicked": {**SCHEMA, "fields": fields}}
+
+    (change,) = refused(loop(), declaration.parse(TEXT, schemas))
+
+    assert (change.verb, change.what) == ("refuse", f"schema of clicked: {reason}")
+
+
+def test_a_schema_may_gain_a_field_with_a_default_lose_it_and_widen_a_type() -> None:
+    wider = [*FIELDS[:3], {"name": "price", "type": ["null", "double"]}, {**MORE, "default": ""}]
+    schemas: dict[str, dict[str, object]] = {"shown": {**SCHEMA}, "clicked": {**SCHEMA, "fields": wider}}
+    assert not refused(loop(), declaration.parse(TEXT, schemas))
+    schemas["clicked"] = {**SCHEMA, "fields": [*FIELDS, {**MORE, "default": ""}]}
+    assert not refused(declaration.parse(TEXT, schemas), loop())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from trimtab.contracts import times
 from trimtab.contracts.codec import AvroCodec
 from trimtab.ingest.core.accept import Arrived, Clock, Judged, accept
 from trimtab.loops.incoming.contract import Contract, compile_contract
+from trimtab.loops.incoming.ports import no_registry
 from trimtab.loops.model import Loop
 
 NOW_MS = times.parse("2024-06-01T00:00:00Z")
@@ -369,3 +371,46 @@ def test_avro_with_a_rest_is_refused(order: Contract, shop: Loop, avro: dict[str
 def test_the_same_batch_gets_the_same_verdicts(order: Contract, good: dict[str, Any]) -> None:
     batch = [good, {**good, "amount": "x"}, {**good, "ordered_at": 7}]
     assert judge(order, *batch) == judge(order, *batch)
+
+
+def changed(shop: Loop, event: str, *more: Mapping[str, Any]) -> Contract:
+    """The contract of an event whose schema has gained some fields, the last first."""
+    schema = shop.events[event].schema
+    wider = replace(shop.events[event], schema={**schema, "fields": [*more, *schema["fields"]]})
+    return compile_contract(replace(shop, events={**shop.events, event: wider}), wider, no_registry)
+
+
+def test_so_is_one_with_nested_fields_and_without_an_id(shop: Loop, visit: Contract) -> None:
+    tags = {"name": "tags", "type": {"type": "array", "items": "string"}, "default": []}
+    seen = {"seen_at": AT_MS * 1000, "pages": ["a", "b"]}
+    wider = changed(shop, "visit", tags)
+    before, after = judge(visit, seen).accepted[0], judge(wider, seen, {**seen, "tags": ["x"]}).accepted
+    assert (before.id, before.digest) == (after[0].id, after[0].digest)
+    assert after[1].id != before.id
+
+
+def test_an_event_is_the_same_after_its_schema_gained_a_field(
+    shop: Loop, order: Contract, good: dict[str, Any]
+) -> None:
+    """So that a copy of it is a copy and no conflict."""
+    wider = changed(
+        shop,
+        "order",
+        {"name": "channel", "type": "string", "default": "web"},
+        {"name": "tip", "type": ["null", "double"], "default": None},
+    )
+    before = judge(order, good, {**good, "points": 7}).accepted
+    after = judge(wider, good, {**good, "points": 7, "channel": "web"}).accepted
+    other = judge(wider, {**good, "channel": "app"}, {**good, "tip": 0.0}).accepted
+    assert [one.digest for one in before] == [one.digest for one in after]
+    assert [one.body for one in before] != [one.body for one in after]
+    assert len({one.digest for one in (*before, *other)}) == 4
+
+
+def test_bytes_have_their_default_too(shop: Loop, order: Contract, good: dict[str, Any]) -> None:
+    """In a schema it is a text of the characters U+0000 to U+00FF (Avro 1.12, "Complex Types")."""
+    seal = {"name": "seal", "type": "bytes", "default": "\u00ff"}
+    found = judge(changed(shop, "order", seal), good).accepted[0]
+    schema = shop.events["order"].schema
+    assert AvroCodec({**schema, "fields": [seal, *schema["fields"]]}).decode(found.body)["seal"] == b"\xff"
+    assert found.digest == judge(order, good).accepted[0].digest

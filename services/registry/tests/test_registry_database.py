@@ -148,6 +148,22 @@ def test_migrating_again_changes_nothing(engine: Engine) -> None:
     migrate(engine)
 
 
+def test_tables_that_a_later_release_brought_further_are_worked_on(engine: Engine) -> None:
+    with engine.begin() as connection:
+        now = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("ALTER TABLE loops ADD COLUMN added_later VARCHAR"))
+    try:
+        migrate(engine)
+        projected, records = Projected(engine, TRUSTED), log_of(story())
+        follow(projected, records)
+        assert all(one.same for one in rebuild(projected, records))
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("ALTER TABLE loops DROP COLUMN added_later"))
+            connection.execute(text("UPDATE alembic_version SET version_num = :now"), {"now": now})
+
+
 def test_replicas_that_start_together_migrate_once(engine: Engine) -> None:
     with engine.begin() as connection:
         for table in reversed(Base.metadata.sorted_tables):

@@ -1,7 +1,7 @@
 """From the log to the store and back: the cache, the rows, the same model once more."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,20 @@ import numpy as np
 import polars as pl
 import pytest
 from trimtab.contracts import topics
+from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.control import ModelTrained
 from trimtab.loops.model import Loop
 from trimtab.ml.scoring import Scorer
+from trimtab.runtime.edge import Placed
 from trimtab.runtime.memory import MemoryBus
+from trimtab.runtime.records import Out
+from trimtab.runtime.schemas import published
 from trimtab.store.blobs import BlobStore, MemoryBlobs
 from trimtab.store.errors import BlobDamagedError, BlobMissingError
 from trimtab.testing.declarations import declared, offers
-from trimtab.testing.history import write_history
+from trimtab.testing.history import Send, write_history
 from trimtab.trainer.adapters.again import again
-from trimtab.trainer.adapters.columns import from_table, table
+from trimtab.trainer.adapters.columns import OUTCOMES, from_table, predictions, table
 from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.adapters.work import Workshop, fulfil, gather
 from trimtab.trainer.errors import TooFewMaturedRowsError
@@ -77,6 +81,39 @@ async def test_the_cache_grows_by_what_is_new_and_may_be_lost(tmp_path: Path) ->
     shutil.rmtree(tmp_path)
     assert (await gather(bus, tmp_path, LOOP, AT)).rows.digest() == grown.digest()
     assert grown.digest() == (await gather(await bus_with(LOOP), tmp_path / "other", LOOP, AT)).rows.digest()
+
+
+MORE = {"name": "more", "type": ["null", "string"], "default": None}
+
+
+def by_another_release(bus: MemoryBus) -> Send:
+    """Writes records with a field more than this release knows."""
+    codecs = {}
+    for topic, schema in (
+        (topics.predictions(LOOP.name), predictions(LOOP).schema),
+        (topics.outcomes(LOOP.name), OUTCOMES.schema),
+    ):
+        wider = {**schema, "fields": [MORE, *schema["fields"]]}
+        bus.append(published([wider], by="test", at_ms=0))
+        codecs[topic] = AvroCodec(schema), AvroCodec(wider)
+
+    def rewritten(out: Out) -> Out:
+        own, wider = codecs[out.topic]
+        value = out.value and wider.encode({**own.decode(out.value), "more": "said"})
+        return Out(out.topic, out.key, value, out.headers, out.partition)
+
+    async def send(outs: Sequence[Out]) -> Sequence[Placed]:
+        return await bus.send([rewritten(out) for out in outs])
+
+    return send
+
+
+async def test_rows_that_another_release_wrote_are_training_rows_as_well(tmp_path: Path) -> None:
+    bus = await bus_with(LOOP, rows=600)
+    bus.create(topics.SCHEMAS, 1)
+    await write_history(by_another_release(bus), LOOP, range(600, ROWS), of=ROWS)
+    rows = (await gather(bus, tmp_path / "mixed", LOOP, AT)).rows
+    assert rows.digest() == (await gather(await bus_with(LOOP), tmp_path / "own", LOOP, AT)).rows.digest()
 
 
 async def test_a_refit_gives_the_same_model_from_the_log_and_from_the_blob(tmp_path: Path) -> None:

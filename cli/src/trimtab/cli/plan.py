@@ -14,9 +14,8 @@ from rich.text import Text
 
 from trimtab.cli.check import checked
 from trimtab.cli.cluster.address import find
-from trimtab.cli.loops.declared import NEVER, History, read_declared
+from trimtab.cli.loops.declared import NEVER, loop_of, read_declared
 from trimtab.cli.settings import ClusterSettings
-from trimtab.loops import declaration
 from trimtab.loops.changes import Change, compare
 from trimtab.loops.model import Loop
 
@@ -30,7 +29,7 @@ def plan(
     """Show what `trimtab apply` would change: topics, features, groups built anew, the recipe and its gate."""
     loop = checked(folder)
     history = asyncio.run(read_declared(find(ClusterSettings()).kafka)).get(loop.name, NEVER)
-    running = _running(history)
+    running = None if history.current is None else loop_of(history.current)
     changes = compare(running, loop)
     if as_json:
         print(json.dumps([asdict(change) for change in changes], indent=2, ensure_ascii=False))
@@ -38,19 +37,6 @@ def plan(
         _tell(Console(), loop, running, changes)
     if any(change.verb == "refuse" for change in changes):
         raise typer.Exit(1)
-
-
-def _running(history: History) -> Loop | None:
-    found = history.current
-    if found is None:
-        return None
-    return declaration.from_declared(
-        found.declaration,
-        found.schemas,
-        version=found.version,
-        partitions=found.partitions,
-        digest=found.digest,
-    )
 
 
 def _tell(console: Console, loop: Loop, running: Loop | None, changes: Sequence[Change]) -> None:

@@ -80,13 +80,14 @@ def rejected(
 
 async def read(connection: Connection, loop: str, choice: Choice) -> tuple[list[data.Rejected], Reader]:
     """The quarantine's events that are meant, as they were rejected, and a reader of Avro. Raises NoLoopError."""
-    reader = Reader({})
+    own = data.codec(data.Rejected)
+    reader = Reader({own.fingerprint: own.schema})
     await require_topic(connection, topics.rejected, loop)
     async with follower(connection, [topics.rejected(loop)]) as log:
         records = await log.catch_up()
     async with follower(connection, [topics.SCHEMAS]) as log:
         learn(reader, await log.catch_up())
-    decoded = [data.decode(data.Rejected, record.value) for record in records if record.value]
+    decoded = [data.known(data.Rejected, reader.decode(record.value)) for record in records if record.value]
     return sorted(filter(choice.covers, decoded), key=lambda one: one.wall_ms), reader
 
 

@@ -12,13 +12,16 @@ import polars as pl
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from trimtab.contracts import envelope, topics
+from trimtab.contracts.codec import Schema
 from trimtab.contracts.columnar import ColumnReader
-from trimtab.contracts.prediction import prediction_schema
 from trimtab.loops.model import Loop
-from trimtab.loops.vectors import names_of
 from trimtab.runtime.control import as_written
+from trimtab.runtime.kafka.bus import KafkaBus
+from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.records import Read
-from trimtab.trainer.adapters.columns import Frame, outcome_frame, prediction_frame
+from trimtab.runtime.schemas import Published, Resolver
+from trimtab.trainer.adapters.columns import OUTCOMES, Frame
+from trimtab.trainer.adapters.columns import predictions as predictions_of
 
 CONTROL = (
     topics.DRIFT_DETECTED,
@@ -80,23 +83,22 @@ async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Co
 
 async def predicted(bootstrap: str, loop: Loop, told: Told) -> Collected:
     """All but the events."""
-    known = names_of(loop)
-    schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
-    asked, also, settled = prediction_frame(loop, schema), shadow_frame(schema), list[pl.DataFrame]()
+    reading = predictions_of(loop)
+    asked, also, settled = reading.frame, shadow_frame(reading.schema), list[pl.DataFrame]()
     keys, predictions, shadows = list[bytes](), list[pl.DataFrame](), list[pl.DataFrame]()
-    async for batch in batches(bootstrap, topics.predictions(loop.name), told):
+    async for batch in in_schema(bootstrap, topics.predictions(loop.name), reading.schema, told):
         keys += [record.key for record in batch]
         predictions.append(asked(batch))
         shadows.append(also(batch))
-    async for batch in batches(bootstrap, topics.outcomes(loop.name), told):
-        settled.append(outcome_frame(batch))
+    async for batch in in_schema(bootstrap, topics.outcomes(loop.name), OUTCOMES.schema, told):
+        settled.append(OUTCOMES.frame(batch))
     rejected = [len(batch) async for batch in batches(bootstrap, topics.rejected(loop.name), told)]
     return Collected(
         accepted={},
         keys=keys,
         predictions=pl.concat(predictions or [asked(())]),
         shadows=pl.concat(shadows or [also(())]),
-        outcomes=pl.concat(settled or [outcome_frame(())]),
+        outcomes=pl.concat(settled or [OUTCOMES.frame(())]),
         control={topic: await control_events(bootstrap, topic, loop.name) for topic in CONTROL},
         rejected=sum(rejected),
     )
@@ -145,6 +147,14 @@ async def control_events(bootstrap: str, topic: str, loop: str) -> list[Any]:
         async for batch in batches(bootstrap, topic, lambda _: None)
         for one in as_written(topic, [record for record in batch if record.key == key])[0]
     ]
+
+
+async def in_schema(bootstrap: str, topic: str, schema: Schema, told: Told) -> AsyncIterator[Sequence[Any]]:
+    """The same as `batches` in one Avro schema, whichever version of it each was written by."""
+    async with KafkaBus(Connection(bootstrap)) as bus:
+        resolver = Resolver(schema, Published(bus))
+        async for batch in batches(bootstrap, topic, told):
+            yield await resolver.resolved(batch)
 
 
 async def batches(bootstrap: str, topic: str, told: Told) -> AsyncIterator[Sequence[Any]]:

@@ -7,11 +7,12 @@ from enum import Enum
 from aiokafka import AIOKafkaProducer
 
 from trimtab.cli.errors import ClusterError
-from trimtab.cli.loops.declared import NEVER, History, read_declared
+from trimtab.cli.loops.declared import NEVER, History, loop_of, read_declared
 from trimtab.cli.topics import Topic, topic_admin
 from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.control import DeclaredTopic, LoopDeclared
 from trimtab.loops import declaration
+from trimtab.loops.changes import Change, refused
 from trimtab.loops.model import Loop
 from trimtab.runtime.kafka.connection import Connection
 
@@ -26,6 +27,14 @@ class TopicsChangedError(ClusterError):
             f"the loop {loop} was declared with other topics than stand there now ({', '.join(changed)}: deleted and "
             f"made again). Its stages refuse such topics; end it with `trimtab delete {loop}`, then apply it again"
         )
+
+
+class ChangeRefusedError(ClusterError):
+    """A changed declaration that the running loop cannot follow."""
+
+    def __init__(self, loop: str, changes: Sequence[Change]) -> None:
+        told = "; ".join(f"{change.what} ({change.meaning})" for change in changes)
+        super().__init__(f"{loop} cannot be changed so: {told}")
 
 
 class Outcome(Enum):
@@ -47,7 +56,8 @@ class Applied:
 def declare(loop: Loop, history: History, found: Sequence[Topic], at_ms: int, by: str) -> LoopDeclared | None:
     """The event that declares this loop on these topics; None when it is declared exactly so already.
 
-    Raises TopicsChangedError when a topic of the running loop was deleted and made again.
+    Raises TopicsChangedError when a topic of the running loop was deleted and made again, ChangeRefusedError where
+    services could not follow.
     """
     known = {topic.name: topic.id for topic in history.current.topics} if history.current else {}
     changed = [topic.name for topic in found if known.get(topic.name, topic.id) != topic.id]
@@ -55,6 +65,9 @@ def declare(loop: Loop, history: History, found: Sequence[Topic], at_ms: int, by
         raise TopicsChangedError(loop.name, changed)
     if history.current is not None and history.current.digest == loop.digest:
         return None
+    running = None if history.current is None else loop_of(history.current)
+    if running is not None and (broken := refused(running, loop)):
+        raise ChangeRefusedError(loop.name, broken)
     data, schemas = declaration.declared(loop)
     return LoopDeclared(
         loop=loop.name,
@@ -72,7 +85,7 @@ def declare(loop: Loop, history: History, found: Sequence[Topic], at_ms: int, by
 async def apply(connection: Connection, loop: Loop, at_ms: int, by: str) -> Applied:
     """Create the loop's topics, wait until every broker shows them, declare the loop. The same again changes nothing.
 
-    Raises OtherPartitionsError, TopicsChangedError, UnreachableError.
+    Raises OtherPartitionsError, TopicsChangedError, ChangeRefusedError, UnreachableError.
     """
     history = (await read_declared(connection)).get(loop.name, NEVER)
     async with topic_admin(connection) as admin:

@@ -3,6 +3,7 @@
 A prediction's features depend on the loop: write and read it with `AvroCodec(prediction_schema(...))`.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
@@ -30,4 +31,9 @@ def encode(value: msgspec.Struct) -> bytes:
 
 def decode(kind: type[S], data: bytes) -> S:
     """The struct of a single-object encoding. Raises a CodecError."""
-    return msgspec.convert(codec(kind).decode(data), kind, builtin_types=(bytes,))
+    return known(kind, codec(kind).decode(data))
+
+
+def known(kind: type[S], value: Mapping[str, Any]) -> S:
+    """What a value, decoded by whichever version of its schema, says of the struct's fields."""
+    return msgspec.convert(value, kind, builtin_types=(bytes,))

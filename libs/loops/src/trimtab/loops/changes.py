@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trimtab.contracts import topics
+from trimtab.contracts.resolution import unreadable
 from trimtab.loops.model import Features, Loop
 
 Verb = Literal["add", "remove", "change", "refuse"]
@@ -35,6 +36,11 @@ def compare(running: Loop | None, new: Loop) -> Sequence[Change]:
     )
 
 
+def refused(running: Loop, new: Loop) -> Sequence[Change]:
+    """What of a change cannot be done."""
+    return list(_refused(running, new))
+
+
 def topic_names(loop: Loop) -> Sequence[str]:
     """All topics of a loop."""
     return [spec.name for spec in topics.of_loop(loop.name, list(loop.events), loop.partitions)]
@@ -44,6 +50,14 @@ def _refused(running: Loop, new: Loop) -> Iterator[Change]:
     if running.partitions != new.partitions:
         what = f"partitions {running.partitions} → {new.partitions}"
         yield Change("refuse", what, "fixed for a loop's life: keep them, or end the loop and declare it again")
+    for name, event in new.events.items():
+        before = running.events.get(name)
+        for reason in () if before is None else unreadable(before.schema, event.schema):
+            yield Change(
+                "refuse",
+                f"schema of {name}: {reason}",
+                "events on their way could not be read: mend it, or name it anew",
+            )
 
 
 def _topics(running: Loop | None, new: Loop) -> Iterator[Change]:

@@ -9,6 +9,7 @@ from trimtab.runtime.bus import Bus, Part
 from trimtab.runtime.parking import Parked
 from trimtab.runtime.position import Position
 from trimtab.runtime.records import Read
+from trimtab.runtime.schemas import Published, Resolver
 from trimtab.runtime.stage import Stage
 from trimtab.runtime.table import Table
 
@@ -68,14 +69,16 @@ async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
     The end is that of all records, not of the committed ones: others' transactions may be open in a topic that is
     output and table at once, and may stand before ours.
     """
-    found = Restored(stage, partition)
+    found, published = Restored(stage, partition), Published(bus)
+    resolvers = {spec.topic: Resolver(spec.schema, published) for spec in stage.tables if spec.schema is not None}
     bounds = await bus.catalog.bounds(found.parts)
     found.end = bounds[Part(stage.changelog, partition)][1]
     reader = await bus.reader({part: begin for part, (begin, _) in bounds.items()})
     try:
         while _behind(reader.positions(), bounds):
             for part, records in (await reader.poll(_POLL_S)).items():
-                found.apply(part, records)
+                resolver = resolvers.get(part.topic)
+                found.apply(part, records if resolver is None else await resolver.resolved(records))
             await asyncio.sleep(0)
     finally:
         await reader.close()

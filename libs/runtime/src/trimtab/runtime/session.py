@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import structlog
@@ -25,6 +25,7 @@ from trimtab.runtime.parking import WIDE, Narrowed
 from trimtab.runtime.position import Position
 from trimtab.runtime.progress import Progress
 from trimtab.runtime.records import Read
+from trimtab.runtime.schemas import Resolver
 from trimtab.runtime.stage import UNKNOWN_MS, Batch, EffectDone, Measure, Record, Result, Stage, unrecorded
 from trimtab.runtime.table import Table
 from trimtab.runtime.tracing import NO_TRACING, UNTRACED, Traced, Tracing
@@ -51,6 +52,7 @@ class Opened:
     """What opening a task brought: tables as restored, where to read on, what is open.
 
     `refill` asks the dispatcher for more where an inbox has run low. `narrowed`: what failed before is taken in small.
+    `resolvers`: by input topic, of those that are read in one schema.
     """
 
     transactions: Transactions
@@ -61,6 +63,7 @@ class Opened:
     gate: Gate
     refill: Callable[[], None]
     narrowed: Narrowed = WIDE
+    resolvers: Mapping[str, Resolver] = field(default_factory=dict)
 
 
 class Tried(NamedTuple):
@@ -160,12 +163,15 @@ class Session:
     def _limit(self) -> int:
         return min(self._opened.narrowed.limit, self._stage.max_batch) if self._narrow() else self._stage.max_batch
 
-    def _take(self, now_s: float) -> Mapping[str, Sequence[Read]]:
+    async def _take(self, now_s: float) -> Mapping[str, Sequence[Read]]:
         """The next batch's records; where a cause is looked for, effects and time are stepped without any."""
         at_ms, _ = self._opened.progress.now()
         if self._narrow() and (self.effects.ended or at_ms > self._stepped_ms):
             return {}
-        return self._intake.take(self._limit(), now_s, self._around.now_ms())
+        taken = self._intake.take(self._limit(), now_s, self._around.now_ms())
+        for topic in taken.keys() & self._opened.resolvers.keys():
+            taken[topic] = await self._opened.resolvers[topic].resolved(taken[topic])
+        return taken
 
     @contextmanager
     def _blaming(self) -> Iterator[None]:
@@ -187,7 +193,7 @@ class Session:
     async def _work(self) -> None:
         now_s = self._loop.time()
         self._intake.expire(now_s)
-        records = self._take(now_s)
+        records = await self._take(now_s)
         self._opened.refill()
         done = self.effects.take()
         self._around.record(self._waits(done))

@@ -2,8 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
+from trimtab.contracts.codec import Schema
 from trimtab.contracts.specs import Metric
 from trimtab.runtime.control import Refused
 from trimtab.runtime.records import Out, Read
@@ -21,11 +22,13 @@ class Input:
     "reported" (a user's topic: the step reports the newest event time it saw in `Result.clocks`; idle after 1 s at the
     end, unless its producer sends marks), or "none" (control topics: they never hold time back).
     `writers`: the groups of the stages that write it, each with their number of tasks.
+    `schema`: the Avro schema in which the step wants its records, whichever version of it their writers had.
     """
 
     topic: str
     clock: Literal["marks", "reported", "none"] = "marks"
     writers: Mapping[str, int] = field(default_factory=dict)
+    schema: Schema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,14 @@ class View(Protocol):
 
         What it raises ends the process.
         """
+
+
+@runtime_checkable
+class AvroView(View, Protocol):
+    """A view that wants its records in one Avro schema, whichever version of it their writers had."""
+
+    @property
+    def schema(self) -> Schema: ...
 
 
 @dataclass(frozen=True, slots=True)

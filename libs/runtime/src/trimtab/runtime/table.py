@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from trimtab.contracts.codec import Schema
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -15,6 +17,7 @@ class TableSpec(Generic[K, V]):
     `topic`: where its entries are written. None: the stage's own changelog (entries are prefixed with the name).
     A name: that topic, which is then output and changelog at once (the feature service's `<loop>.online`); its keys
     and values stand there exactly as encoded, and restore reads this task's partition of it.
+    `schema`: the Avro schema in which `decode` wants the values of such a topic, whichever version wrote them.
     """
 
     name: str
@@ -23,6 +26,7 @@ class TableSpec(Generic[K, V]):
     encode: Callable[[V], bytes]
     decode: Callable[[bytes], V]
     topic: str | None = None
+    schema: Schema | None = None
 
 
 class Table(Generic[K, V]):

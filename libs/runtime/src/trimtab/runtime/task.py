@@ -25,6 +25,7 @@ from trimtab.runtime.position import Held, check_topics, starts
 from trimtab.runtime.progress import Clock, Progress, ReportedClock, writer_clock
 from trimtab.runtime.records import Out
 from trimtab.runtime.restore import Restored, restore
+from trimtab.runtime.schemas import Published, Resolver
 from trimtab.runtime.session import Opened, Session, Surroundings
 from trimtab.runtime.stage import UNKNOWN_MS, Measure, Stage
 from trimtab.runtime.standing import Standing, until_moved
@@ -88,7 +89,8 @@ class Task:
         self.name = task_name(stage.group, partition)
         self.inboxes = {source.topic: Inbox(2 * stage.max_batch) for source in stage.inputs}
         self._stage, self._place, self._around = stage, place, around
-        self._gate = Gate(stage, place.views)
+        self._gate, published = Gate(stage, place.views), Published(place.bus)
+        self._resolvers = {one.topic: Resolver(one.schema, published) for one in stage.inputs if one.schema is not None}
         self._patience = Patience(around.options.park_after)
         self._changelog = Part(stage.changelog, partition)
         self._read_to: int | None = None
@@ -230,7 +232,17 @@ class Task:
             progress.restore(restored.position.progress)
         self._start(offsets)
         narrowed = self._patience.narrowed
-        return Opened(transactions, restored.tables, progress, ids, self.inboxes, self._gate, self._refill, narrowed)
+        return Opened(
+            transactions,
+            restored.tables,
+            progress,
+            ids,
+            self.inboxes,
+            self._gate,
+            self._refill,
+            narrowed,
+            self._resolvers,
+        )
 
     async def _give_up(self, restored: Restored, transactions: Transactions) -> Parked | None:
         """Park the task if it has failed too often where it stands.

@@ -12,7 +12,8 @@ from trimtab.runtime.control import Refused
 from trimtab.runtime.errors import TopicMissingError
 from trimtab.runtime.progress import Progress, WriterClock, writer_clock
 from trimtab.runtime.records import Read
-from trimtab.runtime.stage import Measure, Record, View, unrecorded
+from trimtab.runtime.schemas import Published, Resolver
+from trimtab.runtime.stage import AvroView, Measure, Record, View, unrecorded
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,7 @@ class ViewReader:
         self.refusal: str | None = None
         self.progress: Progress | None = None
         self._bus = bus
+        self._resolver = Resolver(view.schema, Published(bus)) if isinstance(view, AvroView) else None
         self._listeners: dict[Callable[[], None], None] = {}
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -67,7 +69,7 @@ class ViewReader:
         while True:
             fetched = await reader.poll(_POLL_S)
             for part, records in fetched.items():
-                self._fold(part, records)
+                self._fold(part, records if self._resolver is None else await self._resolver.resolved(records))
             self._check_ready(reader, ends)
             if fetched:
                 for listener in tuple(self._listeners):

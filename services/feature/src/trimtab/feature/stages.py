@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from trimtab.contracts import envelope, telemetry, topics
+from trimtab.contracts.data import SCHEMAS
 from trimtab.feature.core import Lifetimes, Source, in_time, parted, sources
 from trimtab.loops.groups import GroupedEvents, TileGroup, tile_groups, together
 from trimtab.loops.model import Loop
@@ -32,7 +33,7 @@ class Times(View, Protocol):
 
 def tiles_table(loop: str) -> TableSpec[TileKey, Tile]:
     """The tiles of a loop: the table whose changelog is `<loop>.online` itself."""
-    return TableSpec("tiles", encode_key, decode_key, encode, decode, topic=topics.online(loop))
+    return TableSpec("tiles", encode_key, decode_key, encode, decode, topics.online(loop), SCHEMAS["tile"])
 
 
 def stages(loop: Loop, times: Times) -> list[Stage]:
@@ -48,7 +49,10 @@ def route_stage(loop: Loop) -> Stage:
         group=topics.group(SERVICE, ROUTE, loop.name),
         changelog=topics.changelog(SERVICE, ROUTE, loop.name),
         partitions=loop.partitions,
-        inputs=[Input(topics.events(loop.name, source.event), writers=writers) for source in needed],
+        inputs=[
+            Input(topics.events(loop.name, source.event), writers=writers, schema=loop.events[source.event].schema)
+            for source in needed
+        ],
         outputs=[Output(topics.grouped(loop.name), loop.partitions)],
         step=RouteStep(loop, needed),
     )
@@ -61,7 +65,7 @@ def aggregate_stage(loop: Loop, times: Times) -> Stage:
         group=topics.group(SERVICE, AGGREGATE, loop.name),
         changelog=topics.changelog(SERVICE, AGGREGATE, loop.name),
         partitions=loop.partitions,
-        inputs=[Input(topics.grouped(loop.name), writers=writers)],
+        inputs=[Input(topics.grouped(loop.name), writers=writers, schema=SCHEMAS["grouped"])],
         outputs=[Output(topics.online(loop.name), loop.partitions)],
         tables=[tiles_table(loop.name)],
         views=[times],

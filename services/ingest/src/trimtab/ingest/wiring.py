@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
+from trimtab.contracts.data import SCHEMAS
 from trimtab.ingest.adapters.log import EdgeLog
 from trimtab.ingest.api import Deps, create_router
 from trimtab.ingest.core.door import Door
@@ -43,7 +44,8 @@ def wired(settings: Settings, edge: Edge) -> Service:
         )
         contracts = contracts_of(loop, resolve)
         writer = topics.group(SERVICE, ACCEPT, loop.name)
-        records = published([event.schema for event in loop.events.values()], by=writer, at_ms=wall_ms())
+        written = [*(event.schema for event in loop.events.values()), SCHEMAS["rejected"]]
+        records = published(written, by=writer, at_ms=wall_ms())
 
         async def publish() -> None:
             await edge.send(records)

@@ -85,7 +85,7 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         group=topics.group(SERVICE, VERB, loop.name),
         changelog=topics.changelog(SERVICE, VERB, loop.name),
         partitions=loop.partitions,
-        inputs=[Input(asks, "marks", writers), Input(topics.answered(loop.name), "none")],
+        inputs=[Input(asks, "marks", writers, loop.asks.schema), Input(topics.answered(loop.name), "none")],
         outputs=[Output(topics.predictions(loop.name), loop.partitions)],
         tables=[ASKED, BEGUN],
         views=views,

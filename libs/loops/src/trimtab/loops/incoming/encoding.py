@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.contracts.codec import AvroCodec
-from trimtab.contracts.errors import UnencodableError
+from trimtab.contracts.codec import HEADER_BYTES, AvroCodec
+from trimtab.contracts.errors import BadSchemaError, UnencodableError
 from trimtab.loops.incoming.fields import Field
 
 _VARINT_BYTES = 10
@@ -33,6 +33,7 @@ class Encoder:
         self._fields = fields
         self._names = [field.name for field in fields]
         self.flat = all(field.kind != "nested" for field in fields)
+        self._always, self._optional = (self._codec, []) if self.flat else _apart(self._codec, fields)
 
     def unfit(self, columns: Sequence[Values]) -> dict[int, str]:
         """Position → reason of the rows that only Avro's own writer can check, and that it refuses."""
@@ -46,11 +47,54 @@ class Encoder:
 
     def encode(self, columns: Sequence[Values]) -> list[bytes]:
         """One body a row, from columns of physical values. Raises UnencodableError for rows that `unfit` names."""
+        return self.encode_both(columns)[0]
+
+    def encode_both(self, columns: Sequence[Values]) -> tuple[list[bytes], list[bytes]]:
+        """The bodies, and of each the bytes that tell it from others.
+
+        In those, a field that has its default says nothing: they stay the same when such a field is added to the
+        schema.
+        """
         if not self.flat:
-            rows = zip(*columns, strict=True)
-            return [self._codec.encode(dict(zip(self._names, row, strict=True))) for row in rows]
+            rows = [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
+            return [self._codec.encode(row) for row in rows], [self._nested(row) for row in rows]
         pieces = [column_pieces(field, values) for field, values in zip(self._fields, columns, strict=True)]
-        return [b"".join(row) for row in zip(repeat(self._codec.head), *pieces, strict=False)]
+        bodies = [b"".join(row) for row in zip(repeat(self._codec.head), *pieces, strict=False)]
+        if not any(field.optional for field in self._fields):
+            return bodies, [body[HEADER_BYTES:] for body in bodies]
+        parts = list(zip(self._fields, columns, pieces, strict=True))
+        always = [own for field, _, own in parts if not field.optional]
+        added = [_unless_default(field, values, own) for field, values, own in parts if field.optional]
+        return bodies, [b"".join(row) for row in zip(*always, *added, strict=True)]
+
+    def _nested(self, row: Mapping[str, Any]) -> bytes:
+        """The same of a row that only Avro's own writer can write."""
+        told = [self._always.encode(row)[HEADER_BYTES:]]
+        for field, codec in self._optional:
+            if row[field.name] != field.default:
+                told.append(binaries([field.name.encode()])[0] + codec.encode(row)[HEADER_BYTES:])
+        return b"".join(told)
+
+
+def _apart(codec: AvroCodec, fields: Sequence[Field]) -> tuple[AvroCodec, list[tuple[Field, AvroCodec]]]:
+    """A record of the fields without a default, and one for each of the others.
+
+    Where a field's type is defined in another, they are not taken apart: the whole record, and no others.
+    """
+    given = codec.schema["fields"]
+    alone = {field["name"]: {**codec.schema, "fields": [field]} for field in given}
+    optional = [field for field in fields if field.optional]
+    needed = [field for field in given if field["name"] not in {one.name for one in optional}]
+    try:
+        return AvroCodec({**codec.schema, "fields": needed}), [(one, AvroCodec(alone[one.name])) for one in optional]
+    except BadSchemaError:
+        return codec, []
+
+
+def _unless_default(field: Field, values: Values, pieces: Pieces) -> Pieces:
+    """What a field with a default says, under its name."""
+    name = binaries([field.name.encode()])[0]
+    return [b"" if value == field.default else name + piece for value, piece in zip(values, pieces, strict=True)]
 
 
 def column_pieces(field: Field, values: Values) -> Pieces:

@@ -123,6 +123,8 @@ def _single(member: Any, common: dict[str, Any]) -> Field:
         return Field(kind="enum", symbols=tuple(detail["symbols"]), **common)
     if kind not in KINDS or (kind == "bytes" and logical is not None):
         return Field(kind="nested", **common)
+    if kind == "bytes" and isinstance(common["default"], str):
+        common["default"] = common["default"].encode("latin-1")  # as Avro writes bytes in a schema
     if kind == "long" and logical in INSTANTS:
         return Field(kind="long", ticks=INSTANTS[logical], **common)
     return Field(kind=kind, days=kind == "int" and logical == "date", **common)

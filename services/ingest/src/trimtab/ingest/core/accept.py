@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from trimtab.contracts import times
-from trimtab.contracts.codec import HEADER_BYTES
 from trimtab.loops.incoming.candidates import Candidates, beyond_clock, candidates, texts
 from trimtab.loops.incoming.contract import Contract
 from trimtab.loops.incoming.verdicts import Accepted, Refusal, Rejected
@@ -94,8 +93,8 @@ def _gap(contract: Contract, at_ms: int, clock: Clock | None, appended_ms: int) 
 def _passed(contract: Contract, kept: Candidates) -> list[Accepted]:
     if not kept.indexes:
         return []
-    bodies = contract.encoder.encode(kept.columns)
-    digests = [blake2b(body[HEADER_BYTES:], digest_size=DIGEST_BYTES).digest() for body in bodies]
+    bodies, told = contract.encoder.encode_both(kept.columns)
+    digests = [blake2b(one, digest_size=DIGEST_BYTES).digest() for one in told]
     ids = [id_ or digest.hex().encode() for id_, digest in zip(kept.ids, digests, strict=True)]
     routing = [None] * len(ids) if contract.key is None else texts(kept.columns[contract.key])
     return [

@@ -13,7 +13,7 @@ from trimtab.monitor.core.plan import Plan
 from trimtab.monitor.core.predictions import NO_MODEL
 from trimtab.monitor.core.quality import KEPT_BUCKETS, Change, Counts, Hold, Standing, Subject, judge
 from trimtab.monitor.core.rows import Rows
-from trimtab.monitor.core.silence import HOUR_MS, Arrived, Closing, Expectation, advance, floor, opened, seen_share
+from trimtab.monitor.core.silence import HOUR_MS, Arrived, Expectation, advance, floor, opened, seen_share
 
 STANDS = 2**62
 """The end of a hold that has none yet."""
@@ -35,9 +35,9 @@ def close(plan: Plan, ledger: Ledger, clock: Clock, end_ms: int) -> Clock:
     """How far label windows are closed by `end_ms`."""
     expected = plan.expected.get(plan.label_of)
     before = clock.closing
-    closing = opened(clock.began_ms, expected) if before is None else Closing(*msgspec.structs.astuple(before))
+    closing = opened(clock.began_ms, expected) if before is None else before.closing()
     closing, _ = advance(closing, _arrived(ledger, plan.label_of), expected, clock.began_ms, end_ms)
-    return msgspec.structs.replace(clock, closing=Closed(closing.judged_ms, closing.through_ms, closing.silent))
+    return msgspec.structs.replace(clock, closing=Closed.of(closing))
 
 
 def _arrived(ledger: Ledger, event: str) -> Arrived:

@@ -169,7 +169,7 @@ def join(plan: Plan, state: JoinState, labels: LabelJoin, new: Joinables, *, spa
     came = labels.fold(new.asks, new.events, clock.closing.through_ms)
     ended = labels.fold(NO_ASKS, NO_EVENTS, closing.through_ms)
     outcomes = _chained(turned, came.outcomes, _postponed(ended.outcomes, waited))
-    closed = Closed(closing.judged_ms, closing.through_ms, closing.silent)
+    closed = Closed.of(closing)
     after = msgspec.structs.replace(clock, closing=closed, spans=spans)
     if after != state.clock:
         state.set_clock(after)
@@ -196,14 +196,14 @@ def _begun(plan: Plan, state: JoinState, labels: LabelJoin, new: Joinables) -> J
     if not came_ms:
         return None
     closing = opened(min(came_ms), plan.expected.get(plan.label_of))
-    closed = Closed(closing.judged_ms, closing.through_ms, closing.silent)
+    closed = Closed.of(closing)
     return JoinClock(min(came_ms), closed, (), plan.label, labels.bucket_ms)
 
 
 def _closed(plan: Plan, state: JoinState, clock: JoinClock, progress_ms: int) -> tuple[Closing, Sequence[Waited]]:
     """How far windows may close now; buckets of the source that nobody looks back to are dropped."""
     expected = plan.expected.get(plan.label_of)
-    before = Closing(*msgspec.structs.astuple(clock.closing))
+    before = clock.closing.closing()
     closing, waited = advance(
         before, lambda start: state.source.get(start) or 0, expected, clock.began_ms, progress_ms - plan.lateness_ms
     )

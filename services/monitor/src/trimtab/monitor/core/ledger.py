@@ -11,6 +11,7 @@ from trimtab.ml.evidence import unpack as unpack_evidence
 from trimtab.monitor.core.predictions import Deployment
 from trimtab.monitor.core.quality import Counts, Rule
 from trimtab.monitor.core.rows import Rows, unpack
+from trimtab.monitor.core.silence import Closing
 from trimtab.runtime.table import Table, TableSpec
 
 Key = tuple[int, ...]
@@ -39,6 +40,15 @@ class Closed(msgspec.Struct, frozen=True, array_like=True):
     judged_ms: int
     through_ms: int
     silent: bool
+
+    @classmethod
+    def of(cls, closing: Closing) -> "Closed":
+        """As it is kept."""
+        return cls(closing.judged_ms, closing.through_ms, closing.silent)
+
+    def closing(self) -> Closing:
+        """As it goes on."""
+        return Closing(self.judged_ms, self.through_ms, self.silent)
 
 
 class Clock(msgspec.Struct, frozen=True, array_like=True):

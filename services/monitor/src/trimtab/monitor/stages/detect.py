@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trimtab.contracts import telemetry, topics
 from trimtab.contracts.control import DriftDetected, PerformanceMeasured
+from trimtab.contracts.data import SCHEMAS
 from trimtab.loops.model import Loop
 from trimtab.monitor.core import detection
 from trimtab.monitor.core.detection import Event, Said
@@ -39,7 +40,7 @@ def detect_stage(loop: Loop, watch: Watch, views: Sequence[View]) -> Stage:
         group=topics.group(SERVICE, VERB, loop.name),
         changelog=topics.changelog(SERVICE, VERB, loop.name),
         partitions=topics.stage_partitions(SERVICE, VERB, loop.partitions),
-        inputs=[Input(topics.signals(loop.name), "marks", writers)],
+        inputs=[Input(topics.signals(loop.name), "marks", writers, SCHEMAS["signals"])],
         outputs=[Output(topic, topics.CONTROL_PARTITIONS, marks=False) for topic in OUTPUTS],
         tables=SPECS,
         views=views,

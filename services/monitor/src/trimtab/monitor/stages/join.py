@@ -43,7 +43,7 @@ def join_stage(loop: Loop, holds: Holds, views: Sequence[View]) -> Stage:
         group=topics.group(SERVICE, VERB, loop.name),
         changelog=topics.changelog(SERVICE, VERB, loop.name),
         partitions=loop.partitions,
-        inputs=[Input(topics.joinable(loop.name), "marks", route)],
+        inputs=[Input(topics.joinable(loop.name), "marks", route, SCHEMAS["joinable"])],
         outputs=[Output(topics.outcomes(loop.name), loop.partitions), Output(topics.signals(loop.name), 1)],
         tables=joining.SPECS,
         views=views,

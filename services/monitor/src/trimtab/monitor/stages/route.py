@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from trimtab.contracts import envelope, telemetry, topics
+from trimtab.contracts.data import SCHEMAS
 from trimtab.loops.model import Loop
 from trimtab.monitor.core import routing
 from trimtab.monitor.core.observe import KnownModel
@@ -74,7 +75,7 @@ def route_stage(loop: Loop, models: Models, schemas: Schemas, views: Sequence[Vi
         inputs=[
             Input(topics.predictions(loop.name), "marks", score),
             *(Input(topics.events(loop.name, event), "marks", dedupe) for event in counted_events(loop)),
-            Input(topics.rejected(loop.name), "marks", both),
+            Input(topics.rejected(loop.name), "marks", both, SCHEMAS["rejected"]),
         ],
         outputs=[Output(topics.joinable(loop.name), loop.partitions), Output(topics.signals(loop.name), 1)],
         tables=[WAITING],

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from trimtab.contracts import topics
+from trimtab.contracts.codec import Schema
+from trimtab.contracts.data import SCHEMAS
 from trimtab.loops.groups import TileGroup
 from trimtab.loops.model import Loop
 from trimtab.loops.online import OnlineStore
@@ -16,6 +18,7 @@ class OnlineView:
     """All tiles of a loop, from the feature service's topic."""
 
     clock: Literal["marks", "none"] = "marks"
+    schema: Schema = SCHEMAS["tile"]
 
     def __init__(self, loop: Loop, groups: Sequence[TileGroup]) -> None:
         self.topic = topics.online(loop.name)

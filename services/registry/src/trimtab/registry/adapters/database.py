@@ -38,12 +38,16 @@ LOCK = 0x7472_696D
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the database's tables to this version's. Replicas that start together take turns."""
+    """Bring the database's tables to this version's. Replicas that start together take turns.
+
+    Tables that a later release has brought further stay as they are: it has only added what may be left out.
+    """
     with ExitStack() as stack:
         scripts = stack.enter_context(as_file(files("trimtab.registry") / "migrations"))
         connection = stack.enter_context(engine.begin())
         _take_turns(connection)
-        if revision(connection) != newest_revision(scripts):
+        found = revision(connection)
+        if found is None or found < newest_revision(scripts):
             _upgrade(connection, scripts)
 
 

@@ -9,7 +9,8 @@ import polars as pl
 from trimtab.runtime.bus import Bus, Part
 from trimtab.runtime.marks import is_mark
 from trimtab.runtime.records import Read
-from trimtab.trainer.adapters.columns import Frame
+from trimtab.runtime.schemas import Published, Resolver
+from trimtab.trainer.adapters.columns import Frame, Reading
 from trimtab.trainer.errors import RangeGoneError
 
 POLL_S = 1.0
@@ -35,19 +36,21 @@ class Cached:
     ranges: tuple[Range, ...]
 
 
-async def stretch(bus: Bus, ranges: Sequence[Range], frame: Frame) -> pl.DataFrame:
+async def stretch(bus: Bus, ranges: Sequence[Range], reading: Reading) -> pl.DataFrame:
     """The records of one topic in exactly these ranges, as columns. Raises RangeGoneError."""
     await _check_there(bus, ranges)
+    resolver = Resolver(reading.schema, Published(bus), reading.use)
     ends = {Part(one.topic, one.partition): one.to for one in ranges if one.to > one.from_}
     reader = await bus.reader({Part(one.topic, one.partition): one.from_ for one in ranges if one.to > one.from_})
     held: list[Read] = []
     try:
         while any(reader.positions()[part] < end for part, end in ends.items()):
             for part, records in (await reader.poll(POLL_S)).items():
-                held += [one for one in records if one.offset < ends[part] and one.value is not None]
+                within = [one for one in records if one.offset < ends[part] and one.value is not None]
+                held += await resolver.resolved(within)
     finally:
         await reader.close()
-    return frame([one for one in held if not is_mark(one)])
+    return reading.frame([one for one in held if not is_mark(one)])
 
 
 async def _check_there(bus: Bus, ranges: Sequence[Range]) -> None:
@@ -71,38 +74,40 @@ class Cache:
     folder: Path
     bus: Bus
 
-    async def read(self, topic: str, key: str, frame: Frame) -> Cached:
+    async def read(self, topic: str, key: str, reading: Reading) -> Cached:
         """The topic up to what is committed now: old segments from the disk, what is new from the log."""
         info = (await self.bus.catalog.describe([topic]))[topic]
         parts = [Part(topic, number) for number in range(info.partitions)]
         bounds = await self.bus.catalog.bounds(parts)
         folders = {part: self.folder / info.id / key / str(part.partition) for part in parts}
         begins = {part: segments_end(folders[part], bounds[part][0]) for part in parts}
-        ends = await self._grow(begins, {part: bounds[part][1] for part in parts}, folders, frame)
+        ends = await self._grow(begins, {part: bounds[part][1] for part in parts}, folders, reading)
         ranges = tuple(Range(topic, info.id, part.partition, bounds[part][0], ends[part]) for part in parts)
         files = [file for part in parts for file in chain(folders[part], bounds[part][0])]
         rows = [pl.read_parquet(file) for file in files]
-        return Cached(pl.concat(rows) if rows else frame(()), ranges)
+        return Cached(pl.concat(rows) if rows else reading.frame(()), ranges)
 
     async def _grow(
-        self, begins: Mapping[Part, int], ends: Mapping[Part, int], folders: Mapping[Part, Path], frame: Frame
+        self, begins: Mapping[Part, int], ends: Mapping[Part, int], folders: Mapping[Part, Path], reading: Reading
     ) -> dict[Part, int]:
         """Read from `begins` until everything up to `ends` was seen; gives the offsets that were reached."""
         reached = dict(begins)
         if all(begins[part] >= ends[part] for part in ends):
             return reached
         held: dict[Part, list[Read]] = {part: [] for part in begins}
+        resolver = Resolver(reading.schema, Published(self.bus), reading.use)
         reader = await self.bus.reader(begins)
         try:
             while any(reader.positions()[part] < end for part, end in ends.items()):
                 for part, records in (await reader.poll(POLL_S)).items():
-                    held[part] += [one for one in records if one.value is not None and not is_mark(one)]
+                    data = [one for one in records if one.value is not None and not is_mark(one)]
+                    held[part] += await resolver.resolved(data)
                     if len(held[part]) >= SEGMENT_RECORDS:
                         reached[part] = self._keep(
-                            folders[part], frame, held, part, reached[part], records[-1].offset + 1
+                            folders[part], reading.frame, held, part, reached[part], records[-1].offset + 1
                         )
             for part, position in reader.positions().items():
-                reached[part] = self._keep(folders[part], frame, held, part, reached[part], position)
+                reached[part] = self._keep(folders[part], reading.frame, held, part, reached[part], position)
         finally:
             await reader.close()
         return reached

@@ -1,7 +1,7 @@
 """Predictions and outcomes of a log as columns: what of each record training needs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,15 +9,31 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trimtab.contracts import data
-from trimtab.contracts.codec import MARKER
+from trimtab.contracts.codec import MARKER, Schema
 from trimtab.contracts.columnar import NO_LONG, ColumnReader
-from trimtab.contracts.prediction import field_name
+from trimtab.contracts.prediction import field_name, prediction_schema
 from trimtab.loops.model import Loop
+from trimtab.loops.vectors import names_of
 from trimtab.ml.datasets import Dataset
 from trimtab.runtime.records import Read
+from trimtab.runtime.schemas import every
 from trimtab.trainer.core.rows import Outcomes
 
 Frame = Callable[[Sequence[Read]], pl.DataFrame]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the records of a topic become columns: all in one Avro schema, then by `frame`.
+
+    `use`: whether records of another version's schema are worth it.
+    """
+
+    schema: Schema
+    frame: Frame
+    use: Callable[[Schema], bool] = every
+
+
 OUTCOME: dict[str, type[pl.DataType]] = {
     "prediction_partition": pl.Int32,
     "prediction_offset": pl.Int64,
@@ -83,6 +99,24 @@ def outcome_frame(records: Sequence[Read]) -> pl.DataFrame:
     values = {name: found[name].tolist() for name in _READ} | {"labelled": labelled}
     frame = pl.DataFrame({name: values[name] for name in OUTCOME}, schema=OUTCOME)
     return frame.with_columns(pl.col("label").fill_nan(None))
+
+
+OUTCOMES = Reading(data.SCHEMAS["outcome"], outcome_frame)
+
+
+def predictions(loop: Loop) -> Reading:
+    """How the loop's predictions are read: those of other features are left as they are, and so left out."""
+    known = names_of(loop)
+    schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
+
+    def use(writer: Schema) -> bool:
+        return bool(_features(writer) == _features(schema))
+
+    return Reading(schema, prediction_frame(loop, schema), use)
+
+
+def _features(schema: Schema) -> Any:
+    return next((field["type"] for field in schema.get("fields", ()) if field["name"] == "features"), None)
 
 
 def columns(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> tuple[Dataset, Outcomes]:

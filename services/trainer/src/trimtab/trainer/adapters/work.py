@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from trimtab.contracts import times, topics
-from trimtab.contracts.prediction import prediction_schema
 from trimtab.loops import declaration
 from trimtab.loops.model import Loop
-from trimtab.loops.vectors import names_of
 from trimtab.ml import training
 from trimtab.ml.datasets import Dataset
 from trimtab.ml.reference import Reference
@@ -21,7 +19,8 @@ from trimtab.ml.scoring import Scorer
 from trimtab.runtime.bus import Bus
 from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Cache, Cached
-from trimtab.trainer.adapters.columns import Frame, columns, outcome_frame, prediction_frame, table
+from trimtab.trainer.adapters.columns import OUTCOMES, columns, table
+from trimtab.trainer.adapters.columns import predictions as predictions_of
 from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.core import Begun, Job, Known, Train, Trained, matured, train, unheard
 
@@ -59,34 +58,27 @@ class Gathered:
     outcomes: Cached
 
 
-def reading(loop: Loop) -> Frame:
-    """How the loop's predictions become columns."""
-    known = names_of(loop)
-    schema = prediction_schema(loop.name, loop.features.names, categorical=known.categories, aged=known.aged)
-    return prediction_frame(loop, schema)
-
-
-OUTCOMES = "outcomes"
-
-
 def key(loop: Loop) -> str:
     """Under which the loop's predictions are cached: with other features they become other columns."""
     return f"predictions-{loop.features.digest[:16]}"
 
 
+_OUTCOMES = "outcomes"
+
+
 async def gather(bus: Bus, folder: Path, loop: Loop, at_ms: int) -> Gathered:
     """The rows that a request at this event time is answered with. `folder`: of the cache."""
     cache = Cache(folder, bus)
-    predictions = await cache.read(topics.predictions(loop.name), key(loop), reading(loop))
-    outcomes = await cache.read(topics.outcomes(loop.name), OUTCOMES, outcome_frame)
+    predictions = await cache.read(topics.predictions(loop.name), key(loop), predictions_of(loop))
+    outcomes = await cache.read(topics.outcomes(loop.name), _OUTCOMES, OUTCOMES)
     return Gathered(matured(loop, *columns(loop, predictions.rows, outcomes.rows), at_ms), predictions, outcomes)
 
 
 async def newest_ms(bus: Bus, folder: Path, loop: Loop) -> int:
     """The newest event time that the loop's predictions and outcomes tell of; 0 without any."""
     cache = Cache(folder, bus)
-    asked = (await cache.read(topics.predictions(loop.name), key(loop), reading(loop))).rows["at_ms"]
-    settled = (await cache.read(topics.outcomes(loop.name), OUTCOMES, outcome_frame)).rows["settled_at_ms"]
+    asked = (await cache.read(topics.predictions(loop.name), key(loop), predictions_of(loop))).rows["at_ms"]
+    settled = (await cache.read(topics.outcomes(loop.name), _OUTCOMES, OUTCOMES)).rows["settled_at_ms"]
     return max((int(newest) for newest in (asked.max(), settled.max()) if isinstance(newest, int)), default=0)
 
 
