@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CALM_S = 2.0
 """Between two faults everything flows for so long, at least."""
-BEHIND_S, FAR_BEHIND_S = 1.5, 4.0
+BEHIND_S, FAR_BEHIND_S = 1.5, 15.0
 """The flow is back when everything has been predicted that was sent so long ago (the latter on a crowded machine),"""
 SILENT_S = 3.0
 """and when outcomes have come so recently in every partition."""

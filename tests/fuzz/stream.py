@@ -33,7 +33,7 @@ def services(folder: Path, bus: MemoryBus) -> list[Service]:
     """Those of the data plane, wired as in their processes."""
     store = {"url": (folder / "blobs").as_uri()}
     _, public = make_key_pair(folder, "registry")
-    obeyed = {"store": store, "signing": {"public_key_file": public}}
+    obeyed = {"store": store, "signing": {"public_key_file": public}, "data_dir": folder}
     return [
         ingest.wired(IngestSettings.model_validate({"store": store}), bus),
         feature.wired(bus),

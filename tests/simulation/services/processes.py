@@ -109,7 +109,8 @@ def service(kind: str, site: Site, bus: SimulatedBus, process: str) -> Service:
             return feature.wired(edge)
         case "predictor":
             keys = Keys(public_key_file=site.key("registry", "public"))
-            return predictor.wired(PredictorSettings(store=Store(url=site.blobs), signing=keys), edge)
+            disk = site.disk / process
+            return predictor.wired(PredictorSettings(store=Store(url=site.blobs), signing=keys, data_dir=disk), edge)
         case "monitor":
             return monitor.wired(edge)
         case "retrain-controller":
