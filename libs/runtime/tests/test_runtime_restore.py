@@ -1,5 +1,7 @@
 """What a task finds when it opens is what it had."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from trimtab.runtime import position
 from trimtab.runtime.bus import Part
+from trimtab.runtime.kafka.reader import WAIT_MS
 from trimtab.runtime.marks import Mark, task_name
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.outgoing import Draft
@@ -15,7 +18,7 @@ from trimtab.runtime.records import Out
 from trimtab.runtime.restore import Restored, restore
 from trimtab.runtime.stage import Batch, Output, Result, Stage, Tables
 from trimtab.runtime.table import Table, TableSpec
-from trimtab.testing import Lab, MemoryLab, as_read
+from trimtab.testing import KafkaLab, Lab, MemoryLab, as_read
 
 KEYS, WRITES, A_TRANSACTION = 50_000, 150_000, 10_000
 REMOVED = 0.2
@@ -140,3 +143,19 @@ def test_what_is_written_over_is_never_decoded() -> None:
     assert dict(restored.tables["own"].items()) == {1: 11}
     assert decoded == [b"11"]
     assert restored.entries == 12
+
+
+@pytest.mark.kafka
+async def test_a_partition_at_its_end_keeps_none_from_being_read(kafka_lab: KafkaLab) -> None:
+    """In a busy process: what was fetched waits for longer than aiokafka expects."""
+    topic = kafka_lab.prefix + "long"
+    await kafka_lab.create({topic: 2})
+    await kafka_lab.append([Out(topic, b"k", bytes(100_000), (), partition=0) for _ in range(30)])
+    reader = await kafka_lab.bus.reader({Part(topic, 0): 0, Part(topic, 1): 0})
+    began_s = time.monotonic()
+    while reader.positions()[Part(topic, 0)] < 30:
+        await reader.poll(1.0)
+        await asyncio.sleep(0.05)  # the next fetch is under way
+        time.sleep(0.2)  # noqa: ASYNC251 the process is busy
+    await reader.close()
+    assert time.monotonic() - began_s < WAIT_MS / 1_000

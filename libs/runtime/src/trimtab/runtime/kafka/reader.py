@@ -14,6 +14,9 @@ from trimtab.runtime.records import Read
 
 WAIT_MS = 5_000
 """Nothing is ever paused here, so a fetch may wait as long as nothing comes."""
+TAKEN_FIRST_S = 3_600.0
+"""So long aiokafka fetches nothing while something fetched has not been polled. After its own 0.1 s, which pass in a busy
+process, it asks for the other partitions alone: where those have come to their ends, all wait for WAIT_MS."""
 
 
 class KafkaReader:
@@ -32,6 +35,7 @@ class KafkaReader:
             await stop(self._consumer)
             raise
         slim(self._consumer)
+        self._consumer._fetcher._prefetch_backoff = TAKEN_FIRST_S
         self._consumer.assign(list(self._starts))
         for part, offset in self._starts.items():
             self._consumer.seek(part, offset)
