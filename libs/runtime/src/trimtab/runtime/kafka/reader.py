@@ -15,8 +15,8 @@ from trimtab.runtime.records import Read
 WAIT_MS = 5_000
 """Nothing is ever paused here, so a fetch may wait as long as nothing comes."""
 TAKEN_FIRST_S = 3_600.0
-"""So long aiokafka fetches nothing while something fetched has not been polled. After its own 0.1 s, which pass in a busy
-process, it asks for the other partitions alone: where those have come to their ends, all wait for WAIT_MS."""
+"""So long aiokafka fetches nothing while something fetched has not been polled. After its own 0.1 s, which pass in a
+busy process, it asks for the other partitions alone: where those have come to their ends, all wait for WAIT_MS."""
 
 
 class KafkaReader:
