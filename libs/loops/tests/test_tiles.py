@@ -281,6 +281,17 @@ def test_a_store_follows_one_version_of_the_declaration() -> None:
         store.finish("other", ["a"], np.array([1]))
 
 
+def test_what_was_gone_before_anybody_asked_takes_nothing() -> None:
+    store = OnlineStore([GROUP])
+    tiles = folded(GROUP, [Payment(key, 5, 1.0, "p") for key in "ab"], [])
+    before = store.nbytes
+    store.load([(encode_key(place), encode(tile)) for place, tile in tiles.items()])
+    store.load([(encode_key(place), None) for place in tiles if place[1] == "a"])
+    assert store.keys == 1
+    store.load([(encode_key(place), None) for place in tiles])
+    assert (store.keys, store.nbytes) == (0, before)
+
+
 def test_what_waits_is_taken_in_as_it_is_asked_for_or_becomes_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.loops.online.MOST_PENDING", 5)
     store = OnlineStore([GROUP])

@@ -52,17 +52,19 @@ class OnlineStore:
     """Tiles of a loop's groups by key. Mutable; it belongs to one event loop or one backtest.
 
     Loaded records are taken in when somebody asks: of a tile that changed ten times meanwhile one state is decoded, and
-    where nobody asks, hardly any.
+    where nobody asks, hardly any. So what a log still tells of tiles that are long gone costs next to nothing.
     """
 
     def __init__(self, groups: Iterable[TileGroup]) -> None:
         self._groups = {group.digest: _GroupStore(group) for group in groups}
         self._pending: dict[bytes, bytes | None] = {}
         self._waiting_bytes = 0
+        self._begun = False
         self._newest_ms: int | None = None
 
     def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
         """Replace tiles; None drops one. Tiles of unknown groups are passed over: they belong to another version."""
+        self._begun = True
         by_group: dict[str, dict[tuple[str, int], Tile | None]] = {}
         for (digest, key, tile), value in updates:
             by_group.setdefault(digest, {})[(key, tile)] = value
@@ -80,7 +82,8 @@ class OnlineStore:
         pending = self._pending
         for key, value in records:
             self._waiting_bytes += len(value or b"") - len(pending.pop(key, None) or b"")
-            pending[key] = value  # what changed last stands last
+            if value is not None or self._begun:  # at first there is nothing to drop
+                pending[key] = value  # what changed last stands last
         if len(pending) > MOST_PENDING:
             self._take_in(MOST_PENDING // 5)
 

@@ -1,7 +1,8 @@
 """A task's tables and position, read back from its changelog."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from trimtab.runtime import marks, parking, position
@@ -13,53 +14,100 @@ from trimtab.runtime.stage import Stage
 from trimtab.runtime.table import Table
 
 _POLL_S = 1.0
+MOST_WAITING = 200_000
+"""Values that wait to be decoded; beyond, all are. So many small ones take some 50 MB."""
+A_TURN = 2_000
+"""Values decoded between two looks at the other tasks of the process."""
 
 
 class Restored:
     """Tables and position of one task, as far as they have been read.
 
-    `parked`: the task stands still. `error`: the first that a table's decoder raised; such a table is of no use.
-    `end`: of the changelog, next offset after what was read.
+    Of each key the newest value waits, encoded, and when it is asked for, or many wait, it is decoded: a log may hold
+    thirty times what lives, most of it written over or removed. `parked`: the task stands still. `end`: of the
+    changelog, next offset after what was read.
     """
 
     def __init__(self, stage: Stage, partition: int) -> None:
-        self.tables: dict[str, Table[Any, Any]] = {spec.name: Table(spec) for spec in stage.tables}
         self.position: Position | None = None
         self.parked: Parked | None = None
-        self.error: Exception | None = None
         self.entries = self.end = 0
+        self._tables: dict[str, Table[Any, Any]] = {spec.name: Table(spec) for spec in stage.tables}
         self._changelog = Part(stage.changelog, partition)
-        self._by_topic = {spec.topic: self.tables[spec.name] for spec in stage.tables if spec.topic is not None}
+        self._by_topic = {spec.topic: self._tables[spec.name] for spec in stage.tables if spec.topic is not None}
         self.parts = [self._changelog, *(Part(topic, partition) for topic in self._by_topic)]
+        self._waiting: dict[Part, dict[bytes, bytes]] = {part: {} for part in self.parts}
+        self._begun = False
+        self._unread: dict[tuple[str, bytes], Exception] = {}
+
+    @property
+    def tables(self) -> dict[str, Table[Any, Any]]:
+        """All, with everything that was read."""
+        for _ in self.settle():
+            pass
+        return self._tables
+
+    @property
+    def error(self) -> Exception | None:
+        """What a table's decoder raised of a value that stands; such a table is of no use."""
+        for _ in self.settle():
+            pass
+        return next(iter(self._unread.values()), None)
+
+    @property
+    def waiting(self) -> int:
+        """How many values wait to be decoded."""
+        return sum(map(len, self._waiting.values()))
 
     def apply(self, part: Part, records: Sequence[Read]) -> None:
         """Records of one of `parts`, in order."""
-        if part == self._changelog:
-            self._apply_changelog(records)
-            return
-        table = self._by_topic[part.topic]
+        own, waiting = part == self._changelog, self._waiting[part]
         for record in records:
-            if record.key is not None and not marks.is_mark(record):
-                self._load(table, record.key, record.value)
+            key, value = record.key, record.value
+            if key is None or (own and self._take(key, value)) or (value is None and marks.is_mark(record)):
+                continue
+            self.entries += 1
+            if value is not None:
+                waiting[key] = value
+                continue
+            waiting.pop(key, None)  # and if it comes again it stands last
+            if self._begun:
+                self._load(part, key, None)
 
-    def _apply_changelog(self, records: Sequence[Read]) -> None:
-        for record in records:
-            if record.key == position.KEY:
-                self.position = position.decode(record.value) if record.value is not None else None
-            elif record.key == parking.KEY:
-                self.parked = parking.decode(record.value) if record.value is not None else None
-            elif record.key is not None and not record.key.startswith(position.RESERVED):
-                name, key = position.split_entry_key(record.key)
-                self._load(self.tables.get(name), key, record.value)
+    def settle(self) -> Iterator[None]:
+        """Decode what waits, some at each turn."""
+        for part, waiting in self._waiting.items():
+            values = iter(waiting.items())
+            while some := list(islice(values, A_TURN)):
+                self._begun = True
+                for key, value in some:
+                    self._load(part, key, value)
+                yield
+            waiting.clear()
 
-    def _load(self, table: Table[Any, Any] | None, key: bytes, value: bytes | None) -> None:
+    def _take(self, key: bytes, value: bytes | None) -> bool:
+        """Whether a record of the changelog is the runtime's own."""
+        if not key.startswith(position.RESERVED):
+            return False
+        if key == position.KEY:
+            self.position = position.decode(value) if value is not None else None
+        elif key == parking.KEY:
+            self.parked = parking.decode(value) if value is not None else None
+        return True
+
+    def _load(self, part: Part, key: bytes, value: bytes | None) -> None:
         """Read on after an entry that cannot be decoded: behind it may stand that the task is parked."""
-        self.entries += 1
+        if part == self._changelog:
+            name, entry = position.split_entry_key(key)
+            table = self._tables.get(name)
+        else:
+            entry, table = key, self._by_topic[part.topic]
         try:
             if table is not None:
-                table.load(key, value)
+                table.load(entry, value)
+            self._unread.pop((part.topic, key), None)
         except Exception as error:  # noqa: BLE001 the task raises it, unless it is parked
-            self.error = self.error or error
+            self._unread[part.topic, key] = error
 
 
 async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
@@ -76,10 +124,18 @@ async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
         while _behind(reader.positions(), bounds):
             for part, records in (await reader.poll(_POLL_S)).items():
                 found.apply(part, records)
+            if found.waiting > MOST_WAITING:
+                await _settled(found)
             await asyncio.sleep(0)
     finally:
         await reader.close()
+    await _settled(found)
     return found
+
+
+async def _settled(found: Restored) -> None:
+    for _ in found.settle():
+        await asyncio.sleep(0)
 
 
 def _behind(positions: Mapping[Part, int], bounds: Mapping[Part, tuple[int, int]]) -> bool:
