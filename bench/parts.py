@@ -23,6 +23,7 @@ from play import Told, play, playing
 from restore import restored
 from serving import serving
 from shown import Shown
+from state import measure as reread
 from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.replay.run import Played, Score
 from trimtab.cli.replay.slices import Span
@@ -97,6 +98,9 @@ def alone_parts(bench: Bench) -> Figures:
             found |= intake(bench, broker)
         if bench.has(*SERVICES):
             found |= services(bench, broker)
+        if bench.has("state"):
+            with bench.shown.part("large tables, written and read back") as told:
+                found["state"] = reread(broker.bootstrap, bench.plan.keys, told)
     return found
 
 

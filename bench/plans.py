@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from made import Size
 
-ALONE = ("forward", "ingest", "feature", "predictor", "monitor")
+ALONE = ("forward", "ingest", "feature", "predictor", "monitor", "state")
 """Parts with one service at work, or none."""
 TOGETHER = ("loop", "latency", "serving", "restore", "growth")
 """Parts with everything at work."""
@@ -17,13 +17,15 @@ HISTORY_DAYS = 31
 class Plan:
     """`alone_day`: day of the flights at which the stretch that services work off alone ends; `days`: in all.
 
-    `intake`: events that ingest is given alone, in each encoding. `rates`: events a second at which latency is
-    measured, each for so many `seconds`. `monitor_rows`: predictions for the monitor's steps. `sizes`: generated loops.
+    `intake`: events that ingest is given alone, in each encoding. `keys`: of tables that are read back. `rates`: events
+    a second at which latency is measured, each for so many `seconds`. `monitor_rows`: predictions for the monitor's
+    steps. `sizes`: generated loops.
     """
 
     alone_day: int
     days: int
     intake: int
+    keys: int
     rates: tuple[int, ...]
     seconds: float
     monitor_rows: int
@@ -34,6 +36,7 @@ QUICK = Plan(
     alone_day=HISTORY_DAYS + 21,
     days=HISTORY_DAYS + 49,
     intake=100_000,
+    keys=100_000,
     rates=(200,),
     seconds=10.0,
     monitor_rows=4_000,
@@ -43,6 +46,7 @@ WHOLE = Plan(
     alone_day=HISTORY_DAYS + 59,
     days=365,
     intake=300_000,
+    keys=1_000_000,
     rates=(20, 200, 1_000),
     seconds=20.0,
     monitor_rows=20_000,

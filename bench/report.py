@@ -16,6 +16,15 @@ NAMES = {
     "monitor": "monitor alone",
 }
 
+KINDS = {
+    "asked": "predictor, keys that were asked",
+    "ids": "ingest, ids of events",
+    "windows": "monitor, asks that await their label",
+    "tiles": "feature, tiles",
+    "replica": "predictor, its replica of the tiles",
+}
+STATE_KEYS = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -32,11 +41,14 @@ def targets(found: Figures) -> list[Target]:
     loop, ingest = _at(found, "loop", "per_s"), _at(found, "ingest_avro", "per_s")
     p99 = next((one["p99"] for one in found.get("latency", ()) if one["per_s"] == 200), None)
     served = _at(found, "serving", "seconds")
+    state = [one["seconds"] for one in found.get("state", {}).values() if one["keys"] >= STATE_KEYS]
+    reread = max(state, default=None)
     return [
         Target("whole loop, events/s", "4,000 or more", loop, loop is not None and loop >= 4_000),
         Target("ingest alone, events/s", "20,000 or more", ingest, ingest is not None and ingest >= 20_000),
         Target("event to prediction at 200/s, p99 ms", "under 250", p99, p99 is not None and p99 < 250),
         Target("drift to new champion serving, s", "under 15", served, served is not None and served < 15),
+        Target("1,000,000 keys of any table restored, s", "under 20", reread, reread is not None and reread < 20),
     ]
 
 
@@ -75,6 +87,8 @@ def tell(console: Console, found: Figures) -> None:
         console.print(_serving(found["serving"]))
     if "restore" in found:
         console.print(_restore("Killed and restored", found["restore"]))
+    if "state" in found:
+        console.print(_state(found["state"]))
     if "growth" in found:
         console.print(_growth(found["growth"]))
     console.print(_targets(targets(found)))
@@ -147,6 +161,18 @@ def _restore(title: str, services: Figures) -> Table:
     for name, one in services.items():
         opened = ", ".join(f"{stage.partition('.')[2]} {seconds:.2f}" for stage, seconds in one["tasks_s"].items())
         table.add_row(name, f"{one['away_s']:.1f}", opened, f"{sum(one['entries'].values()):,}")
+    return table
+
+
+def _state(kinds: Figures) -> Table:
+    keys = next(iter(kinds.values()))["keys"]
+    columns = ("s", "keys/s", "of it indices, s", "CPU s", "bytes a key", "peak MB")
+    table = _table(f"Read back by a fresh process: {keys:,} keys in two partitions", "table", *columns)
+    for name, one in kinds.items():
+        table.add_row(
+            KINDS[name], f"{one['seconds']:.1f}", f"{one['keys'] / one['seconds']:,.0f}", f"{one['index_s']:.1f}",
+            f"{one['cpu_s']:.1f}", str(one["key_bytes"]), str(one["peak_mb"]),
+        )  # fmt: skip
     return table
 
 

@@ -47,7 +47,7 @@ A_TRANSACTION = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """`seconds`: until the first batch could be stepped, `index_s` of it for indices; `cpu_s`: of the process meanwhile.
+    """`seconds`: until the first batch could be stepped, `index_s` of it for indices; `cpu_s`: what that took.
 
     `key_bytes`: resident memory a key, indices included. `peak_mb`: of the process, `idle_mb` of which it had before.
     """
