@@ -16,7 +16,7 @@ _decode = msgspec.msgpack.Decoder(Out).decode
 
 
 class Spool:
-    """A file of frames, which is made with the first: length, CRC-32, a record in MessagePack. Frames are only appended.
+    """A file of frames, made with the first: length, CRC-32, a record in MessagePack. Frames are only appended.
 
     What was not written whole when the process was killed, or does not verify, is cut off at the next start, and
     whatever stands behind it; `cut` says how many bytes. Calls block and are made one at a time.
