@@ -59,6 +59,7 @@ async def writer(bootstrap: str, number: int) -> AsyncIterator[AIOKafkaProducer]
     finally:
         with suppress(TimeoutError, KafkaError):
             await asyncio.wait_for(producer.stop(), 1)
+        await producer.client.close()  # a stop that is cut off leaves its connections
 
 
 async def begin(producer: AIOKafkaProducer) -> None:

@@ -168,7 +168,7 @@ class _Pipe:
             if data is None:
                 self.to.close()
                 self._proxy.ended(self)
-            else:
+            elif not self.to.is_closing():  # whom it is for may have gone meanwhile
                 self.to.write(data)
 
     def abort(self) -> None:
