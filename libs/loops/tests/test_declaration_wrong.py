@@ -286,6 +286,12 @@ def test_text_that_is_no_toml_names_the_line() -> None:
     assert "not TOML" in problem.wrong
 
 
+def test_a_number_of_thousands_of_digits_is_told() -> None:
+    (problem,) = problems("[loop]\nname = " + "9" * 5_000)
+
+    assert "not TOML" in problem.wrong
+
+
 def test_a_declaration_that_is_no_utf8_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "loop.toml").write_bytes(b"[loop]\nname = '\xfc'\n")
 

@@ -68,7 +68,7 @@ def declared(loop: Loop) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, A
 def _read(text: str, find: FindSchema, file: str) -> Loop:
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise DeclarationError([_not_toml(error, text, file)]) from error
     report = Report(file, locate(text))
     loop = read_loop(data, find, report)
@@ -88,7 +88,7 @@ def _text(path: Path) -> str:
         raise DeclarationError([Problem(str(path), line, "", wrong, "a text saved as UTF-8")]) from error
 
 
-def _not_toml(error: tomllib.TOMLDecodeError, text: str, file: str) -> Problem:
+def _not_toml(error: ValueError, text: str, file: str) -> Problem:
     found = _TOML_LINE.search(str(error))
     line = int(found[1]) if found else len(text.splitlines())
     excerpt = text.splitlines()[line - 1] if 0 < line <= len(text.splitlines()) else ""
