@@ -12,7 +12,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 from rich.console import Console
-from trimtab.cli.broker import EmbeddedBroker, answers, running_broker, user_jars, wait_until_answering
+from trimtab.cli.broker import (
+    RELEASE,
+    UNTOLD,
+    EmbeddedBroker,
+    NewerLogError,
+    answers,
+    release,
+    running_broker,
+    user_jars,
+    wait_until_answering,
+)
 from trimtab.cli.settings import ClusterSettings
 
 pytestmark = pytest.mark.kafka
@@ -172,6 +182,20 @@ async def test_a_broker_left_behind_is_ended_before_the_next_start(tmp_path: Pat
     with running_broker(tmp_path, cache) as bootstrap:
         assert process.wait(10) is not None
         await create(bootstrap)
+
+
+def test_a_log_of_a_later_kafka_is_refused_before_it_is_touched(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path, user_jars(ClusterSettings(), Console(stderr=True)))
+    broker.prepare()
+    told = tmp_path / "kafka" / RELEASE
+    assert told.read_text() == release()
+    broker.prepare()
+    told.write_text("99.0.0")
+    with pytest.raises(NewerLogError, match=r"begun by Kafka 99\.0\.0.*TRIMTAB_DATA_DIR"):
+        broker.prepare()
+    told.unlink()
+    with pytest.raises(NewerLogError, match=UNTOLD):
+        broker.prepare()
 
 
 async def test_the_session_broker_answers(kafka: str) -> None:

@@ -41,7 +41,7 @@ import numpy as np
 from brokers import BROKERS, REPLICAS
 from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
-from network import NETWORK, Network, network
+from network import FULL_DISK, NETWORK, Network, network
 from oracle import judged
 from orders import DAY_MS, Stream, declared
 from plain import compared
@@ -51,7 +51,7 @@ from trimtab.contracts import topics
 from trimtab.testing.clusters import CommandFailedError
 from trimtab.testing.plane import violations
 from upgrade import UPGRADES, Fleet
-from verdict import Row, rows, tell, write
+from verdict import Row, rows, tell, together, write
 from victims import Size, StuckError, Victims
 
 WIDTH = 160
@@ -124,6 +124,9 @@ class Campaign:
         with ExitStack() as stack:
             apart = self._plan.is_networked or self._plan.is_rolling
             between = stack.enter_context(network(self._folder / "kafka")) if apart else None
+            if between and between.disk is None and FULL_DISK in self._plan.faults:
+                self._plan = replace(self._plan, faults=[one for one in self._plan.faults if one is not FULL_DISK])
+                self._say("no small disk can be mounted here: the full disk is left out")
             own = (between.proxied, between.direct) if between else ()
             kind = Fleet if self._plan.is_rolling else Victims
             self._victims = kind(self._folder / "cluster", *own, **self._plan.size)
@@ -239,13 +242,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # whoever ends the campaign ends its cluster
     folder = Path(tempfile.mkdtemp(prefix="trimtab-chaos-"))
     console.print(f"seed {given.seed}; the cluster is in {folder}", highlight=False)
-    table, stuck = list[Row](), list[str]()
+    found, stuck = list[Row](), list[str]()
     for number, plan in enumerate(plans_of(given)):
         try:
-            table += Campaign(plan, given.seed, folder / str(number), console).run()
+            found += Campaign(plan, given.seed, folder / str(number), console).run()
         except (StuckError, CommandFailedError) as error:
             stuck.append(str(error))
             console.print(stuck[-1], highlight=False)
+    table = together(found)
     others = compared(folder / "plain", PLAIN_KILLS, given.seed, console) if given.plain else []
     tell(console, [*table, *others])
     write(given.json, [*table, *others])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from faults import CALM_S, Blow, Fault, Scene, any_keeper, nothing, strike
+from faults import CALM_S, Blow, Fault, Scene, any_keeper, strike
 from proxy import END_TXN, PRODUCE, Direction, Proxy, proxy
 from rich.console import Console
 from trimtab.cli.broker import BrokerCommand, EmbeddedBroker, user_jars, wait_until_answering
@@ -151,8 +151,7 @@ async def kill_after_commit(scene: Scene) -> float:
 async def full_disk(scene: Scene) -> float:
     """Leave no room under the broker until it gives up, give the room back, and start it again."""
     here = there(scene)
-    if here.disk is None:
-        return await nothing(scene)
+    assert here.disk is not None, "where none can be mounted, this fault is left out"
     await asyncio.to_thread(here.disk.fill)
     await asyncio.to_thread(scene.victims.until, lambda: here.process.poll() is not None, "the end of the broker")
     here.disk.empty()
@@ -167,6 +166,9 @@ async def happens(scene: Scene, event: threading.Event, what: str) -> None:
         raise StuckError(what, scene.victims.folder)
 
 
+FULL_DISK = Fault(
+    "full disk", "under the broker, which gives up; room again, and it starts (where mount is allowed)", full_disk
+)
 NETWORK: Mapping[str, Fault] = {
     fault.name: fault
     for fault in [
@@ -177,11 +179,7 @@ NETWORK: Mapping[str, Fault] = {
         ),
         Fault("lost answers", "for 20 s requests reach the broker and no answer comes back", lose("down")),
         Fault("late commit", "an EndTxn arrives when its task has opened again with a new epoch", late(END_TXN)),
-        Fault(
-            "full disk",
-            "under the broker, which gives up; room again, and it starts (where mount is allowed)",
-            full_disk,
-        ),
+        FULL_DISK,
         Fault("kill after a commit", "SIGKILL when the broker has it and the worker does not know", kill_after_commit),
         Fault("late write", "a Produce arrives when its task has sent it again", late(PRODUCE)),
     ]

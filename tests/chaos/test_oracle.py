@@ -14,6 +14,7 @@ from orders import Order, Rating, Stream, declared
 from trimtab.contracts import topics
 from trimtab.loops.model import Loop
 from trimtab.testing.plane import Serving, violations
+from verdict import Row, together
 
 BEGAN_MS = 1_700_000_000_000
 
@@ -160,3 +161,9 @@ def test_every_broken_rule_of_the_control_plane_is_told() -> None:
 )
 def test_everybody_names_the_same_champion(serving: Serving) -> None:
     assert len(told(serving)) == 1
+
+
+def test_rows_of_one_fault_on_several_clusters_become_one() -> None:
+    one, other = Row("none", 1, 10, 0, 1, 0, 0, 0, 2.5, 1.0), Row("none", 2, 20, 3, 0, 0, 0, 0, 0.5, 4.0)
+    alone = Row("freeze a worker", 1, 5, 0, 0, 0, 0, 0, 6.0, 7.0)
+    assert together([one, alone, other]) == [Row("none", 3, 30, 3, 1, 0, 0, 0, 2.5, 4.0), alone]

@@ -4,6 +4,7 @@ import bisect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from operator import add
 from pathlib import Path
 
 from faults import Injected
@@ -107,6 +108,23 @@ def _row(name: str, injected: Sequence[Injected], events: int, wrong: Mapping[st
         longest_stall_s=max((one.stall_s for one in own), default=0.0),
         recovery_s=max((one.recovery_s for one in own), default=0.0),
     )
+
+
+def together(rows: Sequence[Row]) -> Sequence[Row]:
+    """One row a fault, of those that several clusters met."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        found[row.fault] = _sum(found[row.fault], row) if row.fault in found else row
+    return list(found.values())
+
+
+def _sum(one: Row, other: Row) -> Row:
+    """Counts are added; of seconds the most counts."""
+    numbers = [
+        (max if field.name.endswith("_s") else add)(getattr(one, field.name), getattr(other, field.name))
+        for field in fields(Row)[1:]
+    ]
+    return Row(one.fault, *numbers)
 
 
 def tell(console: Console, rows: Sequence[Row]) -> None:

@@ -34,6 +34,10 @@ from trimtab.cli.settings import ClusterSettings
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
 START_S = 60.0
 STOP_S = 20.0
+RELEASE = "kafka.release"
+"""In a broker's folder: by which Kafka it was formatted."""
+UNTOLD = "4.3.1"
+"""The Kafka of a folder that does not say it."""
 
 
 class StorageError(ClusterError):
@@ -41,6 +45,16 @@ class StorageError(ClusterError):
 
     def __init__(self, folder: Path, output: str) -> None:
         super().__init__(f"could not prepare {folder} for Kafka:\n{output.strip()}")
+
+
+class NewerLogError(ClusterError):
+    """The log was begun by a later Kafka, whose metadata this one cannot read."""
+
+    def __init__(self, folder: Path, found: str, own: str) -> None:
+        super().__init__(
+            f"the log in {folder} was begun by Kafka {found}, and this is {own}, which cannot read it: begin another "
+            f"with TRIMTAB_DATA_DIR set to a new folder and replay your events there"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +163,12 @@ class EmbeddedBroker:
 
     def _format(self, java: Sequence[str], node: Node, nodes: Sequence[Node], cluster: str) -> None:
         """Make Kafka's folder, whole or not at all: it is formatted beside its place and then moved there."""
+        own = release()
         if self.cluster is not None:
+            found = self._data / RELEASE
+            begun = found.read_text() if found.exists() else UNTOLD
+            if _numbers(begun) > _numbers(own):
+                raise NewerLogError(self._data, begun, own)
             return
         fresh = self._data.with_suffix(".part")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -160,6 +179,7 @@ class EmbeddedBroker:
         settings.unlink()
         if done.returncode != 0:
             raise StorageError(fresh, done.stdout + done.stderr)
+        (fresh / RELEASE).write_text(own)
         fresh.replace(self._data)
 
 
@@ -175,6 +195,15 @@ def prepared(brokers: Sequence[EmbeddedBroker], wanted_port: int | None = None) 
     nodes = [broker.node(*places) for broker, *places in zip(brokers, ports, controllers, strict=True)]
     cluster = next((broker.cluster for broker in brokers if broker.cluster), None) or cluster_id(uuid.uuid4())
     return [broker.command(node, nodes, cluster) for broker, node in zip(brokers, nodes, strict=True)]
+
+
+def release() -> str:
+    """The Kafka that the lock file names."""
+    return next(jar.version for jar in load("kafka").jars if jar.artifact == "kafka_2.13")
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
 
 
 def aot_cache(jars: JarCache) -> Path:

@@ -58,13 +58,7 @@ def _loop(kafka: Connection, name: str) -> Loop:
     current = histories.get(name, NEVER).current
     if current is None:
         raise NoLoopError(name, sorted(other for other, each in histories.items() if each.current))
-    return declaration.from_declared(
-        current.declaration,
-        current.schemas,
-        version=current.version,
-        partitions=current.partitions,
-        digest=current.digest,
-    )
+    return declaration.of(current)
 
 
 async def _gathered(kafka: Connection, loop: Loop, at_ms: int | None) -> pl.DataFrame:

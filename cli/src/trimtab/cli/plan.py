@@ -14,8 +14,9 @@ from rich.text import Text
 
 from trimtab.cli.check import checked
 from trimtab.cli.cluster.address import find
-from trimtab.cli.loops.declared import NEVER, loop_of, read_declared
+from trimtab.cli.loops.declared import NEVER, read_declared
 from trimtab.cli.settings import ClusterSettings
+from trimtab.loops import declaration
 from trimtab.loops.changes import Change, compare
 from trimtab.loops.model import Loop
 
@@ -29,7 +30,7 @@ def plan(
     """Show what `trimtab apply` would change: topics, features, groups built anew, the recipe and its gate."""
     loop = checked(folder)
     history = asyncio.run(read_declared(find(ClusterSettings()).kafka)).get(loop.name, NEVER)
-    running = None if history.current is None else loop_of(history.current)
+    running = None if history.current is None else declaration.of(history.current)
     changes = compare(running, loop)
     if as_json:
         print(json.dumps([asdict(change) for change in changes], indent=2, ensure_ascii=False))

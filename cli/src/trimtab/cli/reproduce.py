@@ -33,13 +33,7 @@ def reproduce(
 
 async def _again(kafka: Connection, url: str, known: Lineage, trained: ModelTrained) -> Again:
     declared = known.declaration(trained)
-    loop = declaration.from_declared(
-        declared.declaration,
-        declared.schemas,
-        version=declared.version,
-        partitions=declared.partitions,
-        digest=declared.digest,
-    )
+    loop = declaration.of(declared)
     async with KafkaBus(kafka) as bus:
         return await again(bus, BlobStore(url), loop, trained)
 

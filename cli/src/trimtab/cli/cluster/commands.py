@@ -227,7 +227,8 @@ def _until_ready(file: StateFile, supervisor: Detached) -> ClusterState:
     deadline = time.monotonic() + READY_S
     while True:
         if (code := supervisor.ended()) is not None:
-            raise StartFailedError(f"it ended with code {code}; see {supervisor.log}")
+            said = [line for _, line in last_lines({"": supervisor.log}, 1)]
+            raise StartFailedError("\n".join([f"it ended with code {code}; see {supervisor.log}", *said]))
         state = file.read()
         current = state if state is not None and state.supervisor.pid == supervisor.pid else None
         if current is not None and current.is_ready and any(one.name in SERVICES for one in current.processes):

@@ -7,7 +7,7 @@ from enum import Enum
 from aiokafka import AIOKafkaProducer
 
 from trimtab.cli.errors import ClusterError
-from trimtab.cli.loops.declared import NEVER, History, loop_of, read_declared
+from trimtab.cli.loops.declared import NEVER, History, read_declared
 from trimtab.cli.topics import Topic, topic_admin
 from trimtab.contracts import control, envelope, topics
 from trimtab.contracts.control import DeclaredTopic, LoopDeclared
@@ -65,7 +65,7 @@ def declare(loop: Loop, history: History, found: Sequence[Topic], at_ms: int, by
         raise TopicsChangedError(loop.name, changed)
     if history.current is not None and history.current.digest == loop.digest:
         return None
-    running = None if history.current is None else loop_of(history.current)
+    running = None if history.current is None else declaration.of(history.current)
     if running is not None and (broken := refused(running, loop)):
         raise ChangeRefusedError(loop.name, broken)
     data, schemas = declaration.declared(loop)

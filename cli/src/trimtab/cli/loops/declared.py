@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from trimtab.cli.log import Read, follower
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
-from trimtab.loops import declaration
-from trimtab.loops.model import Loop
 from trimtab.runtime.control import as_written
 from trimtab.runtime.kafka.connection import Connection
 
@@ -49,14 +47,3 @@ async def read_declared(connection: Connection) -> Mapping[str, History]:
     """The histories of all loops of a cluster. Raises UnreachableError."""
     async with follower(connection, [topics.LOOP_DECLARED]) as reader:
         return fold(await reader.catch_up())
-
-
-def loop_of(declared: LoopDeclared) -> Loop:
-    """The loop as it was declared."""
-    return declaration.from_declared(
-        declared.declaration,
-        declared.schemas,
-        version=declared.version,
-        partitions=declared.partitions,
-        digest=declared.digest,
-    )

@@ -90,7 +90,7 @@ def replay(
     folder = Path(loop) if (Path(loop) / declaration.FILE).is_file() else None
     name = declaration.load(folder).name if folder else loop
     declared = _declared(asyncio.run(read_declared(addresses.kafka)), name)
-    known = _loop(declared)
+    known = declaration.of(declared)
     with _folder(known, files or [], data or (data_folder(folder) if folder else None)) as source:
         paths = [path for event in known.events for path in event_files(source, event)]
         identity = about([path.resolve() for path in paths], [topic.id for topic in declared.topics])
@@ -123,16 +123,6 @@ def _declared(histories: Mapping[str, History], name: str) -> LoopDeclared:
     if current is None:
         raise NoLoopError(name, sorted(each for each, history in histories.items() if history.current))
     return current
-
-
-def _loop(declared: LoopDeclared) -> Loop:
-    return declaration.from_declared(
-        declared.declaration,
-        declared.schemas,
-        version=declared.version,
-        partitions=declared.partitions,
-        digest=declared.digest,
-    )
 
 
 @contextmanager

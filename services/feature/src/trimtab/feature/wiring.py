@@ -32,13 +32,7 @@ def wired(edge: Edge) -> Service:
     loop_times = LoopTimes()
 
     def work(declared: LoopDeclared) -> LoopWork | None:
-        loop = declaration.from_declared(
-            declared.declaration,
-            declared.schemas,
-            version=declared.version,
-            partitions=declared.partitions,
-            digest=declared.digest,
-        )
+        loop = declaration.of(declared)
         if not loop.features.looked_up:
             return None
         groups = tile_groups(loop)

@@ -35,13 +35,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
     open_loops: dict[str, Mapping[str, Contract]] = {}
 
     def work(declared: LoopDeclared) -> LoopWork:
-        loop = declaration.from_declared(
-            declared.declaration,
-            declared.schemas,
-            version=declared.version,
-            partitions=declared.partitions,
-            digest=declared.digest,
-        )
+        loop = declaration.of(declared)
         contracts = contracts_of(loop, resolve)
         writer = topics.group(SERVICE, ACCEPT, loop.name)
         written = [*(event.schema for event in loop.events.values()), SCHEMAS["rejected"]]

@@ -36,13 +36,7 @@ def wired(edge: Edge) -> Service:
         await edge.send(published([SCHEMAS[name] for name in WRITTEN], by="monitor", at_ms=wall_ms()))
 
     def work(declared: LoopDeclared) -> LoopWork:
-        loop = declaration.from_declared(
-            declared.declaration,
-            declared.schemas,
-            version=declared.version,
-            partitions=declared.partitions,
-            digest=declared.digest,
-        )
+        loop = declaration.of(declared)
         plan = plan_of(loop)
         watch, stretches = Watch(plan), HeldStretches()
         models = ModelsView(plan, watch)

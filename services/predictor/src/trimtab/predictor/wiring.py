@@ -61,13 +61,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
                 await view.again()
 
     def work(declared: LoopDeclared) -> LoopWork:
-        loop = declaration.from_declared(
-            declared.declaration,
-            declared.schemas,
-            version=declared.version,
-            partitions=declared.partitions,
-            digest=declared.digest,
-        )
+        loop = declaration.of(declared)
         assembler = Assembler(loop)
         online = OnlineView(loop, assembler.groups)
         deployments = DeploymentsView(loop, blobs, verifier)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trimtab.contracts.control import LoopDeclared
 from trimtab.loops.declaration.positions import locate
 from trimtab.loops.declaration.reader import read_loop
 from trimtab.loops.declaration.reading import Report
@@ -14,7 +15,7 @@ from trimtab.loops.declaration.schemas import FindSchema, beside, given
 from trimtab.loops.errors import DeclarationError, DeclaredError, Problem
 from trimtab.loops.model import Loop
 
-__all__ = ["FILE", "declared", "from_declared", "lines", "load", "parse"]
+__all__ = ["FILE", "declared", "from_declared", "lines", "load", "of", "parse"]
 
 FILE = "loop.toml"
 _TOML_LINE = re.compile(r"\(at line (\d+)")
@@ -42,6 +43,17 @@ def lines(file: Path) -> Mapping[tuple[str | int, ...], int]:
     return locate(file.read_text("utf-8"))
 
 
+def of(event: LoopDeclared) -> Loop:
+    """The loop that an event carries. Raises DeclaredError when it is not what its digest says."""
+    return from_declared(
+        event.declaration,
+        event.schemas,
+        version=event.version,
+        partitions=event.partitions,
+        digest=event.digest,
+    )
+
+
 def from_declared(
     declaration: Mapping[str, Any],
     schemas: Mapping[str, Mapping[str, Any]],
@@ -50,7 +62,7 @@ def from_declared(
     partitions: int,
     digest: str,
 ) -> Loop:
-    """The loop that a `loop.declared` event carries. Raises DeclaredError when it is not what its digest says."""
+    """The same from an event's parts."""
     report = Report("loop.declared", {})
     loop = read_loop(declaration, given(schemas), report)
     if report.problems:

@@ -36,13 +36,7 @@ def fold(state: State, event: Event) -> Folded:
 def _declared(state: State, event: LoopDeclared) -> Folded:
     if state.rules is not None and event.version <= state.rules.loop_version:
         return state, ()
-    loop = declaration.from_declared(
-        event.declaration,
-        event.schemas,
-        version=event.version,
-        partitions=event.partitions,
-        digest=event.digest,
-    )
+    loop = declaration.of(event)
     rules = rules_of(loop)
     parked, commands = state.parked, state.commands
     state, said = replace(state, rules=rules, parked=(), commands=()), list[Said]()

@@ -46,13 +46,7 @@ def folded(state: State, event: Event, trace: str | None) -> State:
 def _declared(state: State, event: LoopDeclared, _trace: str | None) -> State:
     if state.policy is not None and event.version <= state.policy.loop_version:
         return state
-    loop = declaration.from_declared(
-        event.declaration,
-        event.schemas,
-        version=event.version,
-        partitions=event.partitions,
-        digest=event.digest,
-    )
+    loop = declaration.of(event)
     subjects = {*loop.events, *loop.features.names}
     holds = tuple(hold for hold in state.holds if hold.subject in subjects)
     return replace(state, policy=policy_of(loop), holds=holds)
