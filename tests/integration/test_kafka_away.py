@@ -28,7 +28,7 @@ pytestmark = pytest.mark.kafka
 WAIT_S = 60.0
 LOOP = offers()
 PREDICTIONS, EVENTS = topics.predictions(LOOP.name), topics.events(LOOP.name, "offer")
-HTTP = httpx.Client(timeout=30.0, trust_env=False)
+PLAINLY: dict[str, Any] = {"timeout": 30.0, "trust_env": False}
 
 
 class Process:
@@ -53,10 +53,10 @@ class Process:
         wait(lambda: self._place.exists() and self.get("/ready").status_code == 200)
 
     def get(self, path: str) -> httpx.Response:
-        return HTTP.get(self._url + path)
+        return httpx.get(self._url + path, **PLAINLY)
 
     def post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
-        return HTTP.post(f"{self._url}/v1/loops/{LOOP.name}/{path}", json=body)
+        return httpx.post(f"{self._url}/v1/loops/{LOOP.name}/{path}", json=body, **PLAINLY)
 
     @property
     def _url(self) -> str:

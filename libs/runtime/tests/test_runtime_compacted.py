@@ -20,6 +20,8 @@ PARTITIONS = 2
 KEYS = 50_000
 PIECE = 2_500
 ROUNDS = 3
+WRITTEN = ROUNDS * KEYS
+"""Records of each table, before any is compacted."""
 SMALLEST_SEGMENT = 1 << 20
 State = dict[str, list[dict[bytes, bytes]]]
 """By table, then by partition."""
@@ -98,11 +100,9 @@ async def create(admin: Any, lab: KafkaLab, stage: Stage) -> None:
 
 async def compacted(admin: Any, lab: KafkaLab, topics: Sequence[str]) -> int:
     """Wait until the broker has compacted all of them, and say how many records are left."""
-    before = left = [len(await read_all(lab.bus, topic)) for topic in topics]
     await configure(admin, {"log.cleaner.backoff.ms": "100"})  # the cleaner starts anew with it
-    while any(now > 0.9 * then for now, then in zip(left, before, strict=True)):
+    while max(left := [len(await read_all(lab.bus, topic)) for topic in topics]) > 0.9 * WRITTEN:  # noqa: ASYNC110 it tells nobody
         await asyncio.sleep(0.2)
-        left = [len(await read_all(lab.bus, topic)) for topic in topics]
     await configure(admin, {})
     return sum(left)
 
@@ -148,4 +148,4 @@ async def test_large_tables_come_back_from_a_compacted_log(kafka_lab: KafkaLab) 
     assert held(whole) == {"own": expected, "apart": expected}
     assert held(again) == held(whole)
     assert [task.position for task in again] == [task.position for task in whole]
-    assert sum(task.entries for task in again) <= left < sum(task.entries for task in whole)
+    assert sum(task.entries for task in again) <= left < 2 * WRITTEN

@@ -25,7 +25,7 @@ from trimtab.runtime.bus import Part
 from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.errors import EdgeBusyError, EdgeSilentError
 from trimtab.runtime.host import LoopWork, Service
-from trimtab.runtime.host.http import create_app
+from trimtab.runtime.host.http import create_app, listen
 from trimtab.runtime.host.loops import Loops
 from trimtab.runtime.host.status import Status
 from trimtab.runtime.memory import MemoryBus
@@ -232,6 +232,11 @@ async def test_preparation_comes_before_the_stages_and_the_word_after() -> None:
     async with following(bus, Service("suffix", work=work)):
         await out(bus, "a", 1)
     assert order == ["prepared, 0 out", "started"]
+
+
+def test_who_connects_before_the_server_runs_is_not_refused() -> None:
+    with listen("127.0.0.1", 0) as sock:
+        socket.create_connection(sock.getsockname(), 1).close()
 
 
 async def test_http_answers_for_health_readiness_status_and_metrics() -> None:

@@ -115,7 +115,7 @@ class KafkaLab:
         await self._stack.aclose()
 
     async def create(self, topics: Mapping[str, int], *, compacted: Sequence[str] = ()) -> None:
-        """Make topics."""
+        """Make topics, and wait until the broker shows them."""
         new = [
             NewTopic(
                 name,
@@ -126,6 +126,8 @@ class KafkaLab:
             for name, partitions in topics.items()
         ]
         await self._admin.create_topics(new)
+        while (await self.bus.catalog.describe(list(topics))).keys() != topics.keys():
+            pass
         self._partitions |= topics
 
     async def delete(self, topic: str) -> None:
