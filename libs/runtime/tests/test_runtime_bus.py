@@ -25,7 +25,7 @@ from trimtab.runtime.stage import (
     Tables,
 )
 from trimtab.runtime.table import TableSpec
-from trimtab.testing import Lab, Running, read_all
+from trimtab.testing import QUICK, Lab, Running, read_all
 
 PARTITIONS = 2
 NOW_MS = 1_800_000_000_000
@@ -180,6 +180,20 @@ async def test_who_is_idle_and_idle_again_has_said_how_far_it_came_in_between(la
         await running.until(running.settled)
         await lab.append([*ruling(lab.prefix + "in", 500), *idle(lab.prefix + "in")])
         await running.until(lambda: second.progress_ms == 500)
+
+
+async def test_a_task_says_how_far_it_has_come_no_more_often_than_it_may(lab: Lab) -> None:
+    stage, said = counting(lab), lab.prefix + "out"
+    await create(lab, stage)
+    async with Running([stage], lab.bus, options=replace(QUICK, marks_s=3_600.0)) as running:
+        for upto in (100, 200, 300):
+            await lab.append([*ruling(lab.prefix + "in", upto), *numbers(lab.prefix + "in", range(upto - 100, upto))])
+            await all_out(lab, upto)
+        await running.until(lambda: all(task.progress_ms == 300 for task in running.workers[0].status().tasks))
+        before = [record for record in await read_all(lab.bus, said) if marks.is_mark(record)]
+    after = [mark for record in await read_all(lab.bus, said) if (mark := marks.read(record)) is not None]
+    assert len(before) <= PARTITIONS * PARTITIONS
+    assert [mark.ms for mark in after[-PARTITIONS:]] == [300] * PARTITIONS
 
 
 async def test_an_input_is_idle_a_second_after_its_end_and_holds_nobody_back(lab: Lab) -> None:

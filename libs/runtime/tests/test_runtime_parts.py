@@ -101,6 +101,13 @@ def test_a_gate_passes_a_prefix() -> None:
     assert passable(records, Opening(None, NOW_MS, late=False)) == 4
 
 
+def test_a_gate_asks_for_what_was_before_a_record_s_grain_of_time_alone() -> None:
+    records = [at(0, 14), at(1, 19), at(2, 20)]
+    assert passable(records, Opening(10, NOW_MS, late=False, grain_ms=10)) == 2
+    assert passable(records, Opening(9, NOW_MS, late=False, grain_ms=10)) == 0
+    assert passable(records, Opening(20, NOW_MS, late=False, grain_ms=10)) == 3
+
+
 def test_a_late_gate_lets_live_records_alone_pass() -> None:
     live, old, ahead = at(0, NOW_MS - LIVE_MS), at(1, NOW_MS - LIVE_MS - 1), at(2, NOW_MS + LIVE_MS)
     assert passable([live, ahead, old], Opening(0, NOW_MS, late=True)) == 2

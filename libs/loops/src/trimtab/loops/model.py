@@ -1,5 +1,6 @@
 """A loop as its declaration says it: typed, checked, immutable. Durations are ms, times ms since the epoch (UTC)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -109,6 +110,11 @@ class Features:
     def looked_up(self) -> bool:
         """Whether any of them is more than what the ask itself says: only then the feature service has work."""
         return bool(self.groups or self.latest)
+
+    @property
+    def grain_ms(self) -> int:
+        """A looked-up value as of any time in a grain of so many ms is the one as of the grain's beginning."""
+        return math.gcd(*(one.grain_ms for one in (*self.groups, *self.latest))) or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which records may be offered already: those whose event time the views have passed.
+"""Which records may be offered already: those of whose event time the views have passed what they show.
 
 A record dated within a minute of the wall clock waits at most `max_wait_ms`; an older one (a replay) without bound, so
 that a replay gives the same answers as the undisturbed run.
@@ -18,12 +18,14 @@ LIVE_MS = 60_000
 class Opening:
     """How far the gate is open: `passed_ms` by the views' progress (None: no bound), live records anyway if `late`.
 
-    `late`: whether the record has waited `max_wait_ms` already. `now_ms`: the wall clock.
+    `late`: whether the record has waited `max_wait_ms` already. `now_ms`: the wall clock. `grain_ms`: a record needs
+    what was before its grain of time alone.
     """
 
     passed_ms: int | None
     now_ms: int
     late: bool
+    grain_ms: int = 1
 
 
 def passable(records: Sequence[Read], opening: Opening) -> int:
@@ -33,6 +35,7 @@ def passable(records: Sequence[Read], opening: Opening) -> int:
     said = [envelope.get(record.headers, envelope.TIME) if record.value is not None else None for record in records]
     dated = [index for index, one in enumerate(said) if one is not None]
     for index, at_ms in zip(dated, times.parse_many([one for one in said if one is not None]), strict=True):
-        if at_ms > opening.passed_ms and not (opening.late and abs(opening.now_ms - at_ms) <= LIVE_MS):
+        needed_ms = at_ms - at_ms % opening.grain_ms
+        if needed_ms > opening.passed_ms and not (opening.late and abs(opening.now_ms - at_ms) <= LIVE_MS):
             return index
     return len(records)

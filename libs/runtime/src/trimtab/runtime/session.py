@@ -99,7 +99,7 @@ class Session:
         self._placed = self._positions()
         self._shown: Mapping[Part, int] = {}
         self._tried = NOTHING_TRIED
-        self._rest_until_s = self._committed_s = self._shown_s = 0.0
+        self._rest_until_s = self._committed_s = self._shown_s = self._marked_s = 0.0
         self.closing = False
         self.refusal: RefusalError | None = None
         self.committed = 0
@@ -150,11 +150,12 @@ class Session:
         if self._intake.full(self._limit()):
             return now_s
         at_ms, _ = self._opened.progress.now()
-        if self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms or self._marks(self._claim()):
+        if self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms:
             return max(now_s, self._rest_until_s)
+        marks_s = max(self._marks_due_s(), self._rest_until_s) if self._marks(self._claim()) else math.inf
         unplaced = self._positions() != self._placed or self._offsets() != self._shown
         flush_s = max(self._committed_s, self._shown_s) + self._around.options.flush_s if unplaced else math.inf
-        return min(self._intake.wakes_s(), flush_s)
+        return min(self._intake.wakes_s(), flush_s, marks_s)
 
     def _narrow(self) -> bool:
         """Whether the record that made the task fail may still be ahead (or is just being tried)."""
@@ -231,7 +232,7 @@ class Session:
             draft.add(traced.rewrite(result.out, result.milestones))
             changed = draft.flush(self._opened.tables)
         positions, offsets, now_s = self._positions(), self._offsets(), self._loop.time()
-        marks = self._marks(self._claim())
+        marks = self._marks(self._claim()) if self.closing or now_s >= self._marks_due_s() else []
         flush_s = 0.0 if self.closing or self._narrow() else self._around.options.flush_s
         due = now_s >= self._committed_s + flush_s and positions != self._placed
         show = now_s >= self._shown_s + flush_s and offsets != self._shown
@@ -246,6 +247,8 @@ class Session:
             raise self._raised(error) from error
         ended_s = self._loop.time()
         self._placed, self._committed_s = positions, ended_s
+        if marks:
+            self._marked_s = ended_s
         for mark in marks:
             self._said = mark
             self._said_ms = self._said_ms if mark.ms is None else mark.ms
@@ -283,6 +286,9 @@ class Session:
         if claim.ms is None and at_ms > self._said_ms:
             return [Mark(self._name, at_ms), claim]
         return [] if claim == self._said else [claim]
+
+    def _marks_due_s(self) -> float:
+        return self._marked_s + self._around.options.marks_s
 
     def _positions(self) -> dict[str, int]:
         return {topic: box.position for topic, box in self._opened.inboxes.items()}

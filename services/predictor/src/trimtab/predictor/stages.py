@@ -90,6 +90,7 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         tables=[ASKED, BEGUN],
         views=views,
         gate=[topics.online(loop.name)] if loop.features.looked_up else [],
+        gate_grain_ms=loop.features.grain_ms,
         step=step,
     )
 

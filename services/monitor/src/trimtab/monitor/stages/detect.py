@@ -18,7 +18,7 @@ from trimtab.runtime.records import Out
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
 
 SERVICE, VERB = "monitor", "detect"
-COMMIT_INTERVAL_MS = 100
+COMMIT_INTERVAL_MS = 250
 MOST_RECORDS = 16
 """In a batch: each may reach over days of event time, hour by hour of which is judged in one step."""
 OUTPUTS = (

@@ -22,7 +22,7 @@ from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
 
 SERVICE, VERB = "monitor", "join"
-COMMIT_INTERVAL_MS = 100
+COMMIT_INTERVAL_MS = 250
 MOST_RECORDS = 8
 """In a batch: each may hold the asks and labels of a whole batch of route's."""
 _OUTCOME = AvroCodec(SCHEMAS["outcome"])

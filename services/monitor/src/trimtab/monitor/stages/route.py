@@ -32,7 +32,7 @@ from trimtab.runtime.table import Table, TableSpec
 Records = Mapping[str, Sequence[Read]]
 """By topic, none empty."""
 SERVICE, VERB = "monitor", "route"
-COMMIT_INTERVAL_MS = 100
+COMMIT_INTERVAL_MS = 250
 MOST_RECORDS = 2_000
 """In a batch: all of it goes into one record a partition."""
 
