@@ -114,7 +114,8 @@ class Features:
     @property
     def grain_ms(self) -> int:
         """A looked-up value as of any time in a grain of so many ms is the one as of the grain's beginning."""
-        return math.gcd(*(one.grain_ms for one in (*self.groups, *self.latest))) or 1
+        grains = [group.grain_ms for group in self.groups] + [latest.grain_ms for latest in self.latest]
+        return math.gcd(*grains) or 1
 
 
 @dataclass(frozen=True, slots=True)
