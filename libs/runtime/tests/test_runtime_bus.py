@@ -182,17 +182,20 @@ async def test_who_is_idle_and_idle_again_has_said_how_far_it_came_in_between(la
         await running.until(lambda: second.progress_ms == 500)
 
 
-async def test_a_task_says_how_far_it_has_come_no_more_often_than_it_may(lab: Lab) -> None:
+@pytest.mark.parametrize(("now_ms", "at_once"), [(300, False), (NOW_MS, True)], ids=["live", "replay"])
+async def test_a_live_task_says_how_far_it_has_come_no_more_often_than_it_may(
+    lab: Lab, now_ms: int, at_once: bool
+) -> None:
     stage, said = counting(lab), lab.prefix + "out"
     await create(lab, stage)
-    async with Running([stage], lab.bus, options=replace(QUICK, marks_s=3_600.0)) as running:
+    async with Running([stage], lab.bus, now_ms=lambda: now_ms, options=replace(QUICK, marks_s=3_600.0)) as running:
         for upto in (100, 200, 300):
             await lab.append([*ruling(lab.prefix + "in", upto), *numbers(lab.prefix + "in", range(upto - 100, upto))])
             await all_out(lab, upto)
         await running.until(lambda: all(task.progress_ms == 300 for task in running.workers[0].status().tasks))
         before = [record for record in await read_all(lab.bus, said) if marks.is_mark(record)]
     after = [mark for record in await read_all(lab.bus, said) if (mark := marks.read(record)) is not None]
-    assert len(before) <= PARTITIONS * PARTITIONS
+    assert (len(before) > PARTITIONS * PARTITIONS) == at_once
     assert [mark.ms for mark in after[-PARTITIONS:]] == [300] * PARTITIONS
 
 

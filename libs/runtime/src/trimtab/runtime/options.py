@@ -7,11 +7,11 @@ from dataclasses import dataclass
 class Options:
     """`flush_s`: how long a moved position may stay unwritten, and how often group offsets are committed. `backoff_s`,
     `backoff_most_s`: wait before a failed task opens again, doubled each time. `check_s`: how often topics are
-    compared with what was declared. `close_s`: how long a task may take to finish its transaction. `marks_s`: how
-    often a task says how far it has come, at most: that goes to every partition of its outputs, and each costs as
-    much as data. `breath_s`: the longest rest after a transaction that took long. `park_after`: failures of a step
-    in a row, at the same position, after which a task stands still until a person has decided. `open_s`: longer
-    than a transaction is open where all is well.
+    compared with what was declared. `close_s`: how long a task may take to finish its transaction. `marks_s`:
+    how often a task whose time is the wall clock's says how far it has come, at most: that goes to every
+    partition of its outputs, and each costs as much as data. `breath_s`: the longest rest after a transaction
+    that took long. `park_after`: failures of a step in a row, at the same position, after which a task stands
+    still until a person has decided. `open_s`: longer than a transaction is open where all is well.
     """
 
     flush_s: float = 1.0

@@ -16,6 +16,7 @@ from trimtab.runtime.bus import Part, Transactions
 from trimtab.runtime.clock import Now
 from trimtab.runtime.effects import Effects
 from trimtab.runtime.errors import RecordRefusedError, RefusalError, StepRaisedError
+from trimtab.runtime.gate import LIVE_MS
 from trimtab.runtime.inbox import Inbox
 from trimtab.runtime.intake import Gate, Intake
 from trimtab.runtime.marks import Mark, task_name
@@ -255,9 +256,9 @@ class Session:
         if show:
             self._shown, self._shown_s = offsets, ended_s
         spent_s = ended_s - started_s
-        self._rest_until_s = ended_s + max(
-            self._stage.commit_interval_ms / 1000, min(spent_s, self._around.options.breath_s)
-        )
+        stage, breath_s = self._stage, min(spent_s, self._around.options.breath_s)
+        interval_ms = max(stage.commit_interval_ms, stage.live_interval_ms if self._is_live() else 0)
+        self._rest_until_s = ended_s + max(interval_ms / 1000, breath_s)
         self.committed += 1
         self._settle(result, traced)
         self._around.record(self._commit_measures(result, spent_s))
@@ -288,7 +289,12 @@ class Session:
         return [] if claim == self._said else [claim]
 
     def _marks_due_s(self) -> float:
-        return self._marked_s + self._around.options.marks_s
+        return self._marked_s + (self._around.options.marks_s if self._is_live() else 0.0)
+
+    def _is_live(self) -> bool:
+        """Whether event time is the wall clock's; in a replay and behind an outage it is not."""
+        at_ms, _ = self._opened.progress.now()
+        return abs(self._around.now_ms() - at_ms) <= LIVE_MS
 
     def _positions(self) -> dict[str, int]:
         return {topic: box.position for topic, box in self._opened.inboxes.items()}

@@ -178,9 +178,10 @@ class Stage:
     (event time of a record: its `ce_time` header); with `gate_grain_ms`, the beginning of its grain, where what the
     views show of a time is what was before that. A record dated within a minute of the wall clock waits at most
     `max_wait_ms`; an older one (a replay) without bound.
-    `commit_interval_ms`: least time between two transactions of a task, unless a batch is full. Small transactions
-    cost a few ms of CPU each; where they fill a machine, fewer of them end sooner. Stages off the way from event to
-    prediction take 100 or more.
+    `commit_interval_ms`: least time between two transactions of a task, unless a batch is full. Stages off the way from
+    event to prediction take 100 or more. `live_interval_ms`: the same while the task's time is the wall clock's. Small
+    transactions cost a few ms of CPU each, and where they fill a machine, fewer of them end sooner; a replay is a chain
+    in which each rest costs throughput.
     """
 
     group: str
@@ -195,6 +196,7 @@ class Stage:
     gate_grain_ms: int = 1
     max_wait_ms: int = 100
     max_batch: int = 5_000
-    commit_interval_ms: int = 30
+    commit_interval_ms: int = 10
+    live_interval_ms: int = 30
     perform: Callable[[Effect], Awaitable[Any]] = no_effects
     resume: Callable[[int, Tables], Sequence[Effect]] = nothing_to_resume

@@ -20,7 +20,7 @@ from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Res
 from trimtab.runtime.table import Table, TableSpec
 
 SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
-COMMIT_INTERVAL_MS = 100
+LIVE_INTERVAL_MS = 100
 """An ask waits for what was before its grain of time alone: that is mostly there."""
 MOST_BYTES = 900_000
 """Of a record with many events."""
@@ -51,7 +51,7 @@ def route_stage(loop: Loop) -> Stage:
         group=topics.group(SERVICE, ROUTE, loop.name),
         changelog=topics.changelog(SERVICE, ROUTE, loop.name),
         partitions=loop.partitions,
-        commit_interval_ms=COMMIT_INTERVAL_MS,
+        live_interval_ms=LIVE_INTERVAL_MS,
         inputs=[
             Input(topics.events(loop.name, source.event), writers=writers, schema=loop.events[source.event].schema)
             for source in needed
@@ -68,7 +68,7 @@ def aggregate_stage(loop: Loop, times: Times) -> Stage:
         group=topics.group(SERVICE, AGGREGATE, loop.name),
         changelog=topics.changelog(SERVICE, AGGREGATE, loop.name),
         partitions=loop.partitions,
-        commit_interval_ms=COMMIT_INTERVAL_MS,
+        live_interval_ms=LIVE_INTERVAL_MS,
         inputs=[Input(topics.grouped(loop.name), writers=writers, schema=SCHEMAS["grouped"])],
         outputs=[Output(topics.online(loop.name), loop.partitions)],
         tables=[tiles_table(loop.name)],

@@ -13,12 +13,12 @@ from trimtab.monitor.core.drifting import Watch
 from trimtab.monitor.core.ledger import SPECS, Clock, Ledger
 from trimtab.monitor.core.plan import plan_of
 from trimtab.monitor.stages import encoding
+from trimtab.monitor.stages.rhythm import COMMIT_INTERVAL_MS, LIVE_INTERVAL_MS
 from trimtab.runtime.control import written
 from trimtab.runtime.records import Out
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
 
 SERVICE, VERB = "monitor", "detect"
-COMMIT_INTERVAL_MS = 250
 MOST_RECORDS = 16
 """In a batch: each may reach over days of event time, hour by hour of which is judged in one step."""
 OUTPUTS = (
@@ -47,6 +47,7 @@ def detect_stage(loop: Loop, watch: Watch, views: Sequence[View]) -> Stage:
         step=detect_step(loop, watch),
         max_batch=MOST_RECORDS,
         commit_interval_ms=COMMIT_INTERVAL_MS,
+        live_interval_ms=LIVE_INTERVAL_MS,
     )
 
 

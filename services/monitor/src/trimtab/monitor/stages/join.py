@@ -18,11 +18,11 @@ from trimtab.monitor.core.plan import plan_of
 from trimtab.monitor.core.predictions import NO_MODEL
 from trimtab.monitor.stages import encoding
 from trimtab.monitor.stages.encoding import Writing
+from trimtab.monitor.stages.rhythm import COMMIT_INTERVAL_MS, LIVE_INTERVAL_MS
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
 
 SERVICE, VERB = "monitor", "join"
-COMMIT_INTERVAL_MS = 250
 MOST_RECORDS = 8
 """In a batch: each may hold the asks and labels of a whole batch of route's."""
 _OUTCOME = AvroCodec(SCHEMAS["outcome"])
@@ -50,6 +50,7 @@ def join_stage(loop: Loop, holds: Holds, views: Sequence[View]) -> Stage:
         step=Join(loop, holds),
         max_batch=MOST_RECORDS,
         commit_interval_ms=COMMIT_INTERVAL_MS,
+        live_interval_ms=LIVE_INTERVAL_MS,
     )
 
 

@@ -24,6 +24,7 @@ from trimtab.monitor.stages.decoding import (
     rejected,
 )
 from trimtab.monitor.stages.encoding import Routed, Shared, Writing
+from trimtab.monitor.stages.rhythm import COMMIT_INTERVAL_MS, LIVE_INTERVAL_MS
 from trimtab.runtime.partitioner import partition_of
 from trimtab.runtime.records import Out, Read, Record
 from trimtab.runtime.stage import Batch, Input, Measure, Output, Result, Stage, Tables, View
@@ -32,7 +33,6 @@ from trimtab.runtime.table import Table, TableSpec
 Records = Mapping[str, Sequence[Read]]
 """By topic, none empty."""
 SERVICE, VERB = "monitor", "route"
-COMMIT_INTERVAL_MS = 250
 MOST_RECORDS = 2_000
 """In a batch: all of it goes into one record a partition."""
 
@@ -83,6 +83,7 @@ def route_stage(loop: Loop, models: Models, schemas: Schemas, views: Sequence[Vi
         step=Route(loop, models, schemas),
         max_batch=MOST_RECORDS,
         commit_interval_ms=COMMIT_INTERVAL_MS,
+        live_interval_ms=LIVE_INTERVAL_MS,
     )
 
 
