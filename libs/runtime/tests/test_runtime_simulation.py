@@ -16,7 +16,7 @@ from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
 from trimtab.runtime.table import TableSpec
 from trimtab.testing import Running, data
 
-PARTITIONS, COUNT = 3, 2_000
+PARTITIONS, COUNT = 3, 1_000
 
 
 def step(_partition: int, tables: Tables, batch: Batch) -> Result:
