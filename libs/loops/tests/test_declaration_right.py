@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def test_windows_and_grains() -> None:
     assert group.windows == (Window("24h", DAY_MS, 0), Window("7d@7d", 7 * DAY_MS, 7 * DAY_MS))
     assert group.grain_ms == MINUTE_MS
     assert (latest.max_age_ms, latest.grain_ms) == (30 * DAY_MS, MINUTE_MS)
+
+
+def test_the_grain_of_all_features_divides_that_of_each() -> None:
+    features = smallest().features
+    group = features.groups[0]
+
+    assert features.grain_ms == MINUTE_MS
+    assert (
+        replace(features, groups=[replace(group, grain_ms=10_000), replace(group, grain_ms=15_000)]).grain_ms == 5_000
+    )
+    assert replace(features, groups=[], latest=[]).grain_ms == 1
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ class Features:
 
     @property
     def grain_ms(self) -> int:
-        """A looked-up value as of any time in a grain of so many ms is the one as of the grain's beginning."""
+        """No looked-up value knows of anything after the beginning of its asker's grain of so many ms."""
         grains = [group.grain_ms for group in self.groups] + [latest.grain_ms for latest in self.latest]
         return math.gcd(*grains) or 1
 
