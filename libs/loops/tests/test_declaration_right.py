@@ -158,6 +158,22 @@ def test_a_declared_loop_whose_content_was_changed_is_refused() -> None:
         declaration.from_declared(content, schemas, version=1, partitions=2, digest=loop.digest)
 
 
+@pytest.mark.parametrize("where", ["declaration", "schema", "key"])
+def test_a_declared_loop_with_half_a_character_is_refused(where: str) -> None:
+    loop = smallest()
+    content, schemas = json.loads(json.dumps(declaration.declared(loop)))
+    half = json.loads('"half \\ud800"')
+    if where == "declaration":
+        content["loop"]["name"] = half
+    elif where == "schema":
+        next(iter(schemas.values()))["name"] = half
+    else:
+        content["features"][half] = {}
+
+    with pytest.raises(DeclaredError, match="no Unicode text"):
+        declaration.from_declared(content, schemas, version=1, partitions=2, digest=loop.digest)
+
+
 def test_a_declared_loop_of_another_version_of_the_format_is_refused() -> None:
     loop = smallest()
     content, schemas = json.loads(json.dumps(declaration.declared(loop)))

@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ def from_declared(
     digest: str,
 ) -> Loop:
     """The same from an event's parts."""
+    if (wrong := _not_text([declaration, schemas])) is not None:
+        raise DeclaredError(f"the declaration holds {wrong[:80]!r}, which is no Unicode text")
     report = Report("loop.declared", {})
     loop = read_loop(declaration, given(schemas), report)
     if report.problems:
@@ -75,6 +77,20 @@ def from_declared(
 def declared(loop: Loop) -> tuple[Mapping[str, Any], Mapping[str, Mapping[str, Any]]]:
     """What `loop.declared` carries of a loop: (declaration, schemas by event)."""
     return loop.declaration, {name: event.schema for name, event in loop.events.items()}
+
+
+def _not_text(value: object) -> str | None:
+    """A text somewhere in JSON's values that no file and no record can hold: JSON knows halves of a character."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            left += [*one, *one.values()]
+        elif isinstance(one, Sequence) and not isinstance(one, str | bytes):
+            left += one
+        elif isinstance(one, str) and any("\ud800" <= sign <= "\udfff" for sign in one):
+            return one
+    return None
 
 
 def _read(text: str, find: FindSchema, file: str) -> Loop:
