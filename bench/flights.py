@@ -47,7 +47,10 @@ class Flights:
 
 
 def flights(folder: Path, name: str, days: int, now_ms: int) -> Flights:
-    """The first `days` of the year, ending today, as a loop of that name. Whole days, so that hours stay hours."""
+    """The first `days` of the year as a loop of that name, ending now: the last day is as old as today.
+
+    Moved by whole days, so that hours stay hours. A silence before the live events would hold the stream.
+    """
     source = prepared(FLIGHTS, declaration.load(FLIGHTS), DATA, Console(stderr=True))
     shutil.copytree(FLIGHTS, folder, ignore=shutil.ignore_patterns("data", "__pycache__"))
     text = (folder / declaration.FILE).read_text()
@@ -56,9 +59,9 @@ def flights(folder: Path, name: str, days: int, now_ms: int) -> Flights:
         assert count == 1, f"{FLIGHTS / declaration.FILE} has no longer one {key}"
     (folder / declaration.FILE).write_text(text)
     first_ms = _first_ms(source)
-    moved_ms = (now_ms - first_ms) // DAY_MS * DAY_MS - days * DAY_MS
-    _move(source, folder / "data", first_ms + days * DAY_MS, moved_ms)
-    return Flights(declaration.load(folder), folder, first_ms + moved_ms, first_ms + moved_ms + days * DAY_MS)
+    moved_ms = ((now_ms - first_ms) // DAY_MS - days + 1) * DAY_MS
+    _move(source, folder / "data", now_ms - moved_ms, moved_ms)
+    return Flights(declaration.load(folder), folder, first_ms + moved_ms, now_ms)
 
 
 def _first_ms(source: Path) -> int:
