@@ -52,7 +52,7 @@ def measure(bench: Bench) -> Figures:
 def prepared(folder: Path, plan: Plan, wanted: frozenset[str]) -> tuple[Flights, Flights]:
     """The flights, and the same as a loop for ingest alone. Live events have to follow closely on what was played."""
     now_ms = int(time.time() * 1000)
-    days = plan.days if wanted & {"loop", *SERVICES} else HISTORY_DAYS
+    days = plan.days if wanted & {"loop", *SERVICES} else HISTORY_DAYS + 1  # the last one is not over
     return flights(folder / "flights", "flights", days, now_ms), flights(folder / "intake", "intake", 59, now_ms)
 
 

@@ -101,8 +101,10 @@ async def create(admin: Any, lab: KafkaLab, stage: Stage) -> None:
 async def compacted(admin: Any, lab: KafkaLab, topics: Sequence[str]) -> int:
     """Wait until the broker has compacted all of them, and say how many records are left."""
     await configure(admin, {"log.cleaner.backoff.ms": "100"})  # the cleaner starts anew with it
-    while max(left := [len(await read_all(lab.bus, topic)) for topic in topics]) > 0.9 * WRITTEN:  # noqa: ASYNC110 it tells nobody
+    left = [WRITTEN]
+    while max(left) > 0.9 * WRITTEN:
         await asyncio.sleep(0.2)
+        left = [len(await read_all(lab.bus, topic)) for topic in topics]
     await configure(admin, {})
     return sum(left)
 
@@ -148,4 +150,4 @@ async def test_large_tables_come_back_from_a_compacted_log(kafka_lab: KafkaLab) 
     assert held(whole) == {"own": expected, "apart": expected}
     assert held(again) == held(whole)
     assert [task.position for task in again] == [task.position for task in whole]
-    assert sum(task.entries for task in again) <= left < 2 * WRITTEN
+    assert sum(task.entries for task in again) <= left

@@ -141,7 +141,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True, rename={'class_': 'c
     ages_ms: Mapping[str, int | None]
     """age of each looked-up value at the time of the ask"""
     features_as_of_ms: int
-    """the online store's progress when the vector was made"""
+    """event time that the predictor's task had reached when the vector was made, over HTTP the online store; at most the ask's"""
     features_digest: str
     """of the features' definition"""
     score: float | None = None
