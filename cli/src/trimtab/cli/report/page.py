@@ -105,7 +105,8 @@ def retrains_table(retrains: Sequence[RetrainRow]) -> str:
     head = "<th>asked at</th><th>cause</th><th>gate</th>"
     head += '<th class="n">version</th><th class="n">rows</th><th class="n">gain (interval)</th>'
     rows = "".join(
-        f"<tr><td>{day(r.at_ms)}</td><td>{escape(r.cause)}</td><td>{escape(r.verdict)}: {escape(r.gate)}</td>"
+        f'<tr><td class="day">{day(r.at_ms)}</td><td>{escape(r.cause)}</td>'
+        f"<td>{escape(r.verdict)}: {escape(r.gate)}</td>"
         f'<td class="n">{r.version or "–"}</td><td class="n">{r.rows:,}</td><td class="n">{gain(r)}</td></tr>'
         for r in retrains
     )
@@ -125,7 +126,7 @@ def marks_table(marks: Sequence[Mark]) -> str:
     """What the detectors and the quality checks said, and when."""
     if not marks:
         return '<p class="soft">None.</p>'
-    rows = "".join(f"<tr><td>{span(m)}</td><td>{m.kind}</td><td>{escape(m.text)}</td></tr>" for m in marks)
+    rows = "".join(f'<tr><td class="day">{span(m)}</td><td>{m.kind}</td><td>{escape(m.text)}</td></tr>' for m in marks)
     return f'<div class="scroll"><table><tr><th>when</th><th>what</th><th>evidence</th></tr>{rows}</table></div>'
 
 
