@@ -11,7 +11,7 @@ import polars as pl
 from trimtab.cli.demo.collect import Collected
 from trimtab.cli.report.data import Contender, Mark, Report, RetrainRow
 from trimtab.contracts import topics
-from trimtab.contracts.control import ModelTrained, RetrainRequested
+from trimtab.contracts.control import ModelTrained, QualityViolated, RetrainRequested
 from trimtab.loops.files import opened
 from trimtab.loops.model import Loop
 
@@ -110,8 +110,14 @@ def holds(events: Mapping[str, Sequence[Any]]) -> Iterator[Mark]:
         end = next(
             (r for r in restored if (r.rule, r.subject) == (event.rule, event.subject) and r.at_ms > event.at_ms), None
         )
-        text = f"{event.rule} of {event.subject}: {event.share:.1%}, limit {event.limit:.1%}"
-        yield Mark("hold", event.at_ms, text, None if end is None else end.at_ms)
+        yield Mark("hold", event.at_ms, why_held(event), None if end is None else end.at_ms)
+
+
+def why_held(event: QualityViolated) -> str:
+    """A share of bad ones above its limit; of a source that has fallen silent, the share of its events that came."""
+    if event.rule == "silent":
+        return f"{event.subject} has fallen silent: {event.share:.1%} of the expected events came"
+    return f"{event.rule} of {event.subject}: {event.share:.1%}, limit {event.limit:.1%}"
 
 
 def retrain_row(event: RetrainRequested, events: Mapping[str, Sequence[Any]]) -> RetrainRow:
