@@ -88,6 +88,28 @@ def test_onnx_says_what_scikit_learn_says_on_real_and_on_odd_rows(estimator: str
 
 
 @pytest.mark.parametrize(
+    ("estimator", "task", "calibrate"),
+    [
+        *ONNX_CASES,
+        ("sklearn.svm.SVR", "regression", "none"),
+        ("sklearn.neural_network.MLPRegressor", "regression", "none"),
+    ],
+)
+def test_a_rows_score_is_the_same_to_the_bit_whichever_rows_are_beside_it(
+    estimator: str, task: Task, calibrate: str
+) -> None:
+    data = rows(task, 300)
+    if "Poisson" in estimator:
+        data = replace(data, labels=np.exp(np.asarray(data.labels, dtype=np.float64)))
+    made = packaging.package(training.fit(model(estimator, calibrate), task, data, seed=1), data)
+    for scorer in (Scorer.load("onnx", made.blob), Scorer.load("skops", made.skops)):
+        whole = scorer.score(data)
+        for size in (1, 2, 3, 13):
+            parts = [scorer.score(data.take(np.arange(at, min(at + size, 60)))) for at in range(0, 60, size)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole[:60], err_msg=f"{size} at a time")
+
+
+@pytest.mark.parametrize(
     ("estimator", "task", "calibrate"), [*ONNX_CASES[:3], ("sklearn.svm.SVC", "binary", "sigmoid")]
 )
 def test_the_same_rows_recipe_and_seed_give_the_same_bytes(estimator: str, task: Task, calibrate: str) -> None:

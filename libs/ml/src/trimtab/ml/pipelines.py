@@ -14,13 +14,15 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from trimtab.ml.estimators import splits_on_codes, takes_missing
-from trimtab.ml.scoring import MISSING, Categories, Numbers, Task
+from trimtab.ml.scoring import MISSING, Categories, Numbers, Task, whole_blocks
 
 ONE_HOT_ROWS = 10
 """A category in fewer rows gets no column of its own where each costs one."""
 ONE_HOT_COLUMNS = 100
 """The most columns that one categorical feature becomes; rarer categories count as unseen."""
 CALIBRATION_FOLDS = 3
+BLOCK = 16
+"""Of how many rows numpy's BLAS takes at most at a time."""
 
 
 def frame(numbers: Numbers, categories: Categories) -> pd.DataFrame:
@@ -30,12 +32,13 @@ def frame(numbers: Numbers, categories: Categories) -> pd.DataFrame:
     return pd.concat([left, right], axis=1)
 
 
-def raw_scores(pipeline: Pipeline, task: Task, rows: pd.DataFrame) -> NDArray[np.float64]:
-    """[n, classes] probabilities, or [n, 1] values; infinite where an odd row goes beyond what floats hold."""
+def raw_scores(pipeline: Pipeline, task: Task, numbers: Numbers, categories: Categories) -> NDArray[np.float64]:
+    """[n, classes] probabilities, or [n, 1] values; infinite where an odd row goes beyond what floats hold. n > 0."""
     ask = pipeline.predict if task == "regression" else pipeline.predict_proba
+    rows = frame(*whole_blocks(numbers, categories, BLOCK))
     with np.errstate(over="ignore"):
         scores = np.asarray(ask(rows), dtype=np.float64)
-    return scores.reshape(len(rows), -1)
+    return scores.reshape(len(rows), -1)[: len(numbers)]
 
 
 def build(estimator: BaseEstimator, calibrate: str, numbers: Numbers, categories: Categories) -> Pipeline:

@@ -53,6 +53,9 @@ _UNREADABLE = (
 )
 """What skops and scikit-learn raise on the blob of a model that was damaged before it got its digest."""
 
+ONNX_BLOCK = 2
+"""onnxruntime has a routine of its own for a single row."""
+
 _NONE = np.array(None, dtype=object)
 
 SPEC_KEY = "trimtab.model"
@@ -134,6 +137,19 @@ def _categories(raw: Categories) -> Categories:
     return np.where(missing, MISSING, raw) if missing.any() else raw
 
 
+def whole_blocks(numbers: Numbers, categories: Categories, block: int) -> tuple[Numbers, Categories]:
+    """The rows, with the last one repeated up to a multiple of `block`; [n, k] and [n, c], n > 0.
+
+    What multiplies matrices takes the rows of an unfinished block by another routine, which sums in another order: the
+    same row would have other last bits alone than in company.
+    """
+    missing = -len(numbers) % block
+    if not missing:
+        return numbers, categories
+    rows = np.minimum(np.arange(len(numbers) + missing), len(numbers) - 1)
+    return numbers[rows], categories[rows]
+
+
 Run = Callable[[Numbers, Categories], Scores]
 
 
@@ -168,7 +184,8 @@ class Scorer:
         """Scores in the vectors' order, float64.
 
         binary: [n] the probability of true; regression: [n] the value; multiclass: [n, classes] probabilities in the
-        order of `spec.classes`. Raises VectorShapeError.
+        order of `spec.classes`. A row's score is the same to the bit whichever rows are beside it. Raises
+        VectorShapeError.
         """
         if len(vectors.numbers) == 0:
             return np.empty((0, len(self.spec.classes)) if self.spec.task == "multiclass" else 0)
@@ -189,9 +206,9 @@ def _load_onnx(blob: bytes) -> tuple[ModelSpec, Run]:
     given = [session.get_outputs()[-1].name]
 
     def run(numbers: Numbers, categories: Categories) -> Scores:
-        feed = {"numbers": numbers, "categories": categories}
+        feed = dict(zip(("numbers", "categories"), whole_blocks(numbers, categories, ONNX_BLOCK), strict=True))
         (raw,) = session.run(given, {name: feed[name] for name in taken})
-        return shape_scores(spec.task, raw)
+        return shape_scores(spec.task, raw[: len(numbers)])
 
     return spec, run
 
@@ -200,7 +217,7 @@ def _load_skops(blob: bytes) -> tuple[ModelSpec, Run]:
     import skops.io  # the fallback alone needs scikit-learn, whose import is slow and large
 
     from trimtab.ml.estimators import trusted
-    from trimtab.ml.pipelines import frame, raw_scores
+    from trimtab.ml.pipelines import raw_scores
 
     types = skops.io.get_untrusted_types(data=blob)
     unknown = [name for name in types if not trusted(name)]
@@ -211,7 +228,7 @@ def _load_skops(blob: bytes) -> tuple[ModelSpec, Run]:
     pipeline = content["pipeline"]
 
     def run(numbers: Numbers, categories: Categories) -> Scores:
-        return shape_scores(spec.task, raw_scores(pipeline, spec.task, frame(numbers, categories)))
+        return shape_scores(spec.task, raw_scores(pipeline, spec.task, numbers, categories))
 
     return spec, run
 

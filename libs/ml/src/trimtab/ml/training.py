@@ -44,9 +44,10 @@ class Fitted:
 
     def score(self, vectors: Vectors) -> Scores:
         """As `Scorer.score`, by scikit-learn itself."""
-        rows = pipelines.frame(*tensors(self.spec, vectors))
+        numbers, categories = tensors(self.spec, vectors)
         with threadpool_limits(limits=1):
-            return shape_scores(self.spec.task, pipelines.raw_scores(self.pipeline, self.spec.task, rows))
+            raw = pipelines.raw_scores(self.pipeline, self.spec.task, numbers, categories)
+        return shape_scores(self.spec.task, raw)
 
 
 def fit(model: Model, task: Task, rows: Dataset, seed: int, weights: NDArray[np.float64] | None = None) -> Fitted:
