@@ -12,7 +12,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from flights import TIMES, Flights, live
 from meter import percentiles
 from play import Told
-from trimtab.cli.demo.collect import partitions_of
 from trimtab.contracts import topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.model import Loop
@@ -118,7 +117,7 @@ async def committed(kafka: Connection, topic: str, since_ms: int) -> AsyncIterat
     )
     await consumer.start()
     try:
-        parts = [TopicPartition(topic, number) for number in sorted(await partitions_of(consumer, topic))]
+        parts = [TopicPartition(topic, number) for number in sorted(await _partitions_of(consumer, topic))]
         consumer.assign(parts)
         ends = await consumer.end_offsets(parts)
         found = await consumer.offsets_for_times(dict.fromkeys(parts, since_ms))
@@ -127,6 +126,12 @@ async def committed(kafka: Connection, topic: str, since_ms: int) -> AsyncIterat
         yield consumer
     finally:
         await consumer.stop()
+
+
+async def _partitions_of(consumer: Any, topic: str) -> set[int]:
+    consumer._client.add_topic(topic)  # the only way to ask without subscribing
+    await consumer._client.force_metadata_update()
+    return set(consumer.partitions_for_topic(topic) or ())
 
 
 async def hops_ms(kafka: Connection, loop: Loop, keys: set[bytes], since_ms: int) -> dict[str, float]:

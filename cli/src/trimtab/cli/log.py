@@ -1,7 +1,7 @@
 """Read topics of a cluster from their start to their present end, outside any consumer group."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,6 +9,8 @@ from aiokafka.errors import KafkaConnectionError
 
 from trimtab.cli.topics import UnreachableError
 from trimtab.contracts.envelope import Headers
+from trimtab.runtime.bus import Catalog, Part
+from trimtab.runtime.kafka.bus import KafkaBus
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.partitioner import partition_of
 
@@ -33,30 +35,31 @@ class Read(Protocol):
 class Follower:
     """Reads topics record by record, committed ones only. Made by `follower`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, assigned: Sequence[TopicPartition]) -> None:
-        self._consumer = consumer
-        self._assigned = assigned
+    def __init__(self, consumer: AIOKafkaConsumer, catalog: Catalog, assigned: Sequence[TopicPartition]) -> None:
+        self._consumer, self._catalog = consumer, catalog
+        self._parts = [Part(*partition) for partition in assigned]
 
     async def skip_to_last(self, records: int) -> None:
         """Go on at most so many records before each partition's present end."""
-        begins = await self._consumer.beginning_offsets(self._assigned)
-        for partition, end in (await self._consumer.end_offsets(self._assigned)).items():
-            self._consumer.seek(partition, max(begins[partition], end - records))
+        for part, (begin, end) in (await self._catalog.bounds(self._parts)).items():
+            self._consumer.seek(TopicPartition(*part), max(begin, end - records))
 
     async def catch_up(self) -> list[Read]:
         """What has come since the last call, to the end as it is now: by topic and partition in the log's order."""
-        ends = await self._consumer.end_offsets(self._assigned)
-        found: list[Read] = []
-        while await self._is_behind(ends):
-            for records in (await self._consumer.getmany(timeout_ms=50)).values():
-                found.extend(records)
-        return found
+        return [record async for records in self.batches() for record in records]
 
-    async def _is_behind(self, ends: dict[TopicPartition, int]) -> bool:
-        for partition, end in ends.items():
-            if await self._consumer.position(partition) < end:
-                return True
-        return False
+    async def batches(self) -> AsyncIterator[Sequence[Read]]:
+        """The same, as it comes in: each batch is of one partition.
+
+        The end is that of all records, not of the committed ones: a transaction is acknowledged before its records may
+        be read, and those of a whole partition wait for the oldest one that is open. So whatever has been acknowledged
+        before this call is there.
+        """
+        bounds = await self._catalog.bounds(self._parts)
+        ends = {TopicPartition(*part): end for part, (_, end) in bounds.items()}
+        while any([await self._consumer.position(partition) < end for partition, end in ends.items()]):
+            for records in (await self._consumer.getmany(timeout_ms=50)).values():
+                yield records
 
 
 @asynccontextmanager
@@ -67,30 +70,23 @@ async def follower(
 
     `key`: of the partitions that hold records of this key alone; None: of all.
     """
-    consumer = AIOKafkaConsumer(
-        isolation_level="read_committed",
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        fetch_max_wait_ms=100,
-        **connection.arguments("trimtab-cli"),
-    )
-    try:
-        await consumer.start()
-    except KafkaConnectionError as error:
-        await consumer.stop()
-        raise UnreachableError(connection.bootstrap_servers, str(error)) from error
-    try:
-        known = {topic: await _partitions(consumer, topic) for topic in topics}
+    async with AsyncExitStack() as stack:
+        consumer = AIOKafkaConsumer(
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            fetch_max_wait_ms=100,
+            **connection.arguments("trimtab-cli"),
+        )
+        stack.push_async_callback(consumer.stop)
+        try:
+            await consumer.start()
+            bus = await stack.enter_async_context(KafkaBus(connection))
+        except KafkaConnectionError as error:
+            raise UnreachableError(connection.bootstrap_servers, str(error)) from error
+        known = {name: list(range(topic.partitions)) for name, topic in (await bus.catalog.describe(topics)).items()}
         if key is not None:
-            known = {topic: [partition_of(key, len(numbers))] for topic, numbers in known.items() if numbers}
+            known = {topic: [partition_of(key, len(numbers))] for topic, numbers in known.items()}
         assigned = [TopicPartition(topic, number) for topic, numbers in known.items() for number in numbers]
         consumer.assign(assigned)
-        yield Follower(consumer, assigned)
-    finally:
-        await consumer.stop()
-
-
-async def _partitions(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
-    """The topic's partitions; none when it does not exist."""
-    metadata = await consumer._client.fetch_all_metadata()
-    return sorted(metadata.partitions_for_topic(topic) or ())
+        yield Follower(consumer, bus.catalog, assigned)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from trimtab.cli.log import follower
 from trimtab.contracts import envelope, topics
 from trimtab.contracts.codec import Schema
 from trimtab.contracts.columnar import ColumnReader
@@ -159,23 +159,7 @@ async def in_schema(bootstrap: str, topic: str, schema: Schema, told: Told) -> A
 
 async def batches(bootstrap: str, topic: str, told: Told) -> AsyncIterator[Sequence[Any]]:
     """Every committed record with a value, of all partitions, up to the end as it is now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, isolation_level="read_committed", enable_auto_commit=False)
-    await consumer.start()
-    try:
-        partitions = [TopicPartition(topic, number) for number in sorted(await partitions_of(consumer, topic))]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        while any([await consumer.position(part) < ends[part] for part in partitions]):
-            for found in (await consumer.getmany(timeout_ms=500)).values():
-                told(len(found))
-                yield [record for record in found if record.value is not None]
-    finally:
-        await consumer.stop()
-
-
-async def partitions_of(consumer: Any, topic: str) -> set[int]:
-    """The partitions of a topic, asked for by name."""
-    consumer._client.add_topic(topic)  # the only way to ask without subscribing
-    await consumer._client.force_metadata_update()
-    return set(consumer.partitions_for_topic(topic) or ())
+    async with follower(Connection(bootstrap), [topic]) as log:
+        async for found in log.batches():
+            told(len(found))
+            yield [record for record in found if record.value is not None]
