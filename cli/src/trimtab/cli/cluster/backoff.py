@@ -5,18 +5,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """The n-th crash in a row waits first · factorⁿ⁻¹ seconds, at most `longest_s`; a run of `calm_s` ends the row."""
+    """A crash after a calm run waits for nothing, the n-th after it first · factorⁿ⁻¹ seconds, at most `longest_s`.
+
+    A run of `calm_s` is calm: what ends so seldom takes nothing away from others by starting at once.
+    """
 
     first_s: float = 0.5
     factor: float = 2.0
     longest_s: float = 30.0
-    calm_s: float = 60.0
+    calm_s: float = 20.0
 
     def crashes(self, before: int, ran_s: float) -> int:
-        """How many crashes in a row there are after one more, which came `ran_s` seconds after its start."""
-        return 1 if ran_s >= self.calm_s else before + 1
+        """How many crashes followed the calm run after one more, which came `ran_s` seconds after its start."""
+        return 0 if ran_s >= self.calm_s else before + 1
 
     def delay_s(self, crashes: int) -> float:
         """How long to wait before the next start."""
+        if not crashes:
+            return 0.0
         exponent = min(crashes - 1, 32)
         return min(self.first_s * self.factor**exponent, self.longest_s)

@@ -13,7 +13,7 @@ from trimtab.cli.cluster.programs import Program
 from trimtab.cli.cluster.state import Phase, ProcessState
 from trimtab.cli.processes import Identity
 
-LOOK_S = 0.25
+LOOK_S = 0.1
 PROBE_STARTING_S = 0.3
 PROBE_READY_S = 2.0
 STOP_S = 20.0
