@@ -45,7 +45,7 @@ generated: .venv/.ready
 check: lint type imports generated ## lint, types, imports, generated code is current
 
 test: .venv/.ready ## all tests, with a real broker
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 test-e2e: .venv/.ready ## whole clusters: up and down, a person's own data, live against backtest
 	$(RUN) pytest tests/e2e

@@ -1,8 +1,18 @@
 """Fixtures of every test folder: the broker, started once per session when the first test asks for it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+CLUSTERS = Path(__file__).parent / "tests" / "integration"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What works with a broker runs one after another, on one of pytest-xdist's workers; everything else beside it."""
+    for item in items:
+        if item.get_closest_marker("kafka") or CLUSTERS in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("broker"))
 
 
 @pytest.fixture(scope="session")
