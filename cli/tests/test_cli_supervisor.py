@@ -122,8 +122,8 @@ async def test_after_a_calm_run_it_is_started_again_at_once() -> None:
     for _ in range(4):
         await world.clock.advance(0.0)
         world.children["ingest"][-1].code = 1
-        await world.clock.advance(10.0)
-    await world.clock.advance(30.0)
+        await world.clock.advance(6.0)
+    await world.clock.advance(15.0)
     world.children["ingest"][-1].code = 1
     count = len(world.children["ingest"])
     await world.clock.advance(0.2)

@@ -13,7 +13,7 @@ class Backoff:
     first_s: float = 0.5
     factor: float = 2.0
     longest_s: float = 30.0
-    calm_s: float = 20.0
+    calm_s: float = 10.0
 
     def crashes(self, before: int, ran_s: float) -> int:
         """How many crashes followed the calm run after one more, which came `ran_s` seconds after its start."""
