@@ -4,7 +4,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trimtab.contracts import times
 from trimtab.contracts.codec import AvroCodec
+from trimtab.loops.incoming.columns import stamps
 from trimtab.loops.incoming.encoding import Encoder
 from trimtab.loops.incoming.fields import fields_of
 
@@ -57,3 +59,8 @@ def test_a_nested_record_is_left_to_avro() -> None:
     inner = {"type": "record", "name": "Inner", "fields": [{"name": "n", "type": "int"}]}
     schema = {"type": "record", "name": "Outer", "fields": [{"name": "inner", "type": inner}]}
     assert Encoder(schema, fields_of(schema)).encode([[{"n": 3}]]) == [AvroCodec(schema).encode({"inner": {"n": 3}})]
+
+
+@given(st.lists(st.integers(times.EARLIEST_MS, times.LATEST_MS), min_size=1, max_size=5))
+def test_few_times_are_written_as_many_are(some: list[int]) -> None:
+    assert stamps(some) == stamps(some * 64)[: len(some)]

@@ -292,6 +292,42 @@ def test_what_was_gone_before_anybody_asked_takes_nothing() -> None:
     assert (store.keys, store.nbytes) == (0, before)
 
 
+@given(payments.filter(bool), cuts, st.integers(0, 9))
+@settings(deadline=None)
+def test_what_is_known_to_have_been_taken_in_is_not_missed(
+    payments: list[Payment], cuts: list[int], within: int
+) -> None:
+    payments = sorted(payments, key=lambda one: one.at_ms)
+    told, plain = OnlineStore([GROUP]), OnlineStore([GROUP])
+    tiles: dict[TileKey, Tile] = {}
+    for start, end in pairwise([0, *sorted({cut for cut in cuts if cut < len(payments)}), len(payments)]):
+        changed = fold(GROUP, grouped(GROUP, payments[start:end]), tiles.get)
+        tiles.update(changed)
+        for store in (told, plain):
+            store.load([(encode_key(key), encode(tile)) for key, tile in changed])
+        reached_ms = payments[end - 1].at_ms
+        told.reached(reached_ms)
+        asked = np.array([reached_ms - reached_ms % 10 + within] * 3)
+        ours, all_of_it = (store.finish("g1", ["a", "b", "c"], asked) for store in (told, plain))
+        for name, values in all_of_it.values.items():
+            np.testing.assert_array_equal(ours.values[name], values)
+        np.testing.assert_array_equal(ours.ages_ms, all_of_it.ages_ms)
+
+
+def test_what_changes_within_a_grain_waits_for_asks_from_the_next() -> None:
+    store = OnlineStore([GROUP])
+    tiles = folded(GROUP, [Payment("a", 5, 1.0, "p")], [], store)
+    store.reached(11)
+    assert store.finish("g1", ["a"], np.array([15])).values["n"][0, 0] == 1
+    later = fold(GROUP, grouped(GROUP, [Payment("a", 12, 1.0, "p")]), tiles.get)
+    store.load([(encode_key(key), encode(tile)) for key, tile in later])
+    waiting = store.nbytes
+    assert store.finish("g1", ["a"], np.array([19])).values["n"][0, 0] == 1
+    assert store.nbytes == waiting
+    assert store.finish("g1", ["a"], np.array([20])).values["n"][0, 0] == 2
+    assert store.nbytes < waiting
+
+
 def test_what_waits_is_taken_in_as_it_is_asked_for_or_becomes_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.loops.online.MOST_PENDING", 5)
     store = OnlineStore([GROUP])

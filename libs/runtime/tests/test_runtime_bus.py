@@ -323,6 +323,29 @@ async def test_a_gate_holds_records_until_the_views_have_passed_their_time(lab: 
     assert asked[2:] == [(b"a11", 2), (b"a3", 2)]
 
 
+class Told(Newest):
+    """A view that is told of its clock: how far, and how many entries it had by then."""
+
+    def __init__(self, topic: str, writers: dict[str, int]) -> None:
+        super().__init__(topic, writers)
+        self.told: list[tuple[int, int]] = []
+
+    def reached(self, at_ms: int) -> None:
+        self.told.append((at_ms, len(self.values)))
+
+
+async def test_a_view_hears_how_far_its_writers_have_come_after_what_came_before(lab: Lab) -> None:
+    view = Told(lab.prefix + "view", {"w": 1})
+    stage, _ = asking(lab, view)
+    await create(lab, stage, view=PARTITIONS)
+    await lab.append([dated(view.topic, b"v0", 5, 0), *said(view.topic, 10)])
+    async with Running([stage], lab.bus, now_ms=lambda: NOW_MS) as running:
+        await running.until(lambda: (10, 1) in view.told)
+        await lab.append([dated(view.topic, b"v1", 15, 0), *said(view.topic, 20)])
+        await running.until(lambda: (20, 2) in view.told)
+    assert [at_ms for at_ms, entries in view.told if at_ms >= 20 and entries < 2] == []
+
+
 async def test_what_a_gate_held_back_is_offered_again_after_a_restart(lab: Lab) -> None:
     view = Newest(lab.prefix + "view", {"w": 1})
     stage, asked = asking(lab, view)

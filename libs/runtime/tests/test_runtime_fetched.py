@@ -1,7 +1,9 @@
 """What a fetch brought, unpacked by us and by aiokafka."""
 
+import asyncio
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from trimtab.runtime.kafka.fetched import SlimRecords
+from trimtab.runtime.kafka.fetched import Pace, SlimRecords
 
 ABORT, COMMIT = 0, 1
 ATTRIBUTES_AT, CONTROL = 21, 0x20
@@ -78,3 +80,30 @@ def test_what_was_aborted_is_left_out() -> None:
         b"with holes",
         b"5",
     ]
+
+
+class Fetching:
+    """As much of aiokafka's consumer as is paced."""
+
+    def __init__(self) -> None:
+        self._fetcher = self
+        self.asked_s: list[float] = []
+
+    async def _proc_fetch_request(self, assignment: object, node: int, request: object) -> bool:
+        self.asked_s.append(asyncio.get_running_loop().time())
+        return True
+
+
+async def test_fetches_rest_after_each_answer_and_a_late_one_does_not() -> None:
+    fetching, pace = Fetching(), Pace()
+    pace.keep(fetching)
+    pace.rest_s = 0.2
+    for pause_s in (0.0, 0.0, 0.3, 0.0):
+        await asyncio.sleep(pause_s)
+        assert await fetching._proc_fetch_request(None, 0, None)
+    gaps = [later - earlier for earlier, later in pairwise(fetching.asked_s)]
+    assert gaps == pytest.approx([0.2, 0.3, 0.2], abs=0.09)
+    pace.rest_s = 0.0
+    began_s = asyncio.get_running_loop().time()
+    await fetching._proc_fetch_request(None, 0, None)
+    assert fetching.asked_s[-1] - began_s < 0.1

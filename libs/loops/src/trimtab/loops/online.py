@@ -51,8 +51,9 @@ class UnknownGroupError(LoopsError):
 class OnlineStore:
     """Tiles of a loop's groups by key. Mutable; it belongs to one event loop or one backtest.
 
-    Loaded records are taken in when somebody asks: of a tile that changed ten times meanwhile one state is decoded, and
-    where nobody asks, hardly any. So what a log still tells of tiles that are long gone costs next to nothing.
+    Loaded records are taken in when somebody asks for more than was taken in: of a tile that changed ten times
+    meanwhile one state is decoded, and where nobody asks, hardly any. So what a log still tells of tiles that are long
+    gone costs next to nothing, and what changes within a grain of time is taken in once, when asks come from the next.
     """
 
     def __init__(self, groups: Iterable[TileGroup]) -> None:
@@ -61,6 +62,8 @@ class OnlineStore:
         self._waiting_bytes = 0
         self._begun = False
         self._newest_ms: int | None = None
+        self._reached_ms: int | None = None
+        self._taken_ms: int | None = None
 
     def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
         """Replace tiles; None drops one. Tiles of unknown groups are passed over: they belong to another version."""
@@ -87,8 +90,14 @@ class OnlineStore:
         if len(pending) > MOST_PENDING:
             self._take_in(MOST_PENDING // 5)
 
+    def reached(self, at_ms: int) -> None:
+        """What was loaded tells of all events up to this time: asks need no more for what was before it."""
+        self._reached_ms = at_ms
+
     def _take_in(self, most: int | None = None) -> None:
         """Take in what waits, those records first that have waited for longest."""
+        if most is None:
+            self._taken_ms = self._reached_ms
         if not self._pending:
             return
         taken = list(islice(self._pending.items(), most))
@@ -104,8 +113,10 @@ class OnlineStore:
         """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
         if digest not in self._groups:
             raise UnknownGroupError(digest)
-        self._take_in()
-        return self._groups[digest].finish(keys, at_ms)
+        group = self._groups[digest]
+        if self._taken_ms is None or group.needs_ms(at_ms) > self._taken_ms:
+            self._take_in()
+        return group.finish(keys, at_ms)
 
     @property
     def newest_ms(self) -> int | None:
@@ -157,6 +168,11 @@ class _GroupStore:
     @property
     def nbytes(self) -> int:
         return sum(arena.nbytes for arena in (self._rows, *self._sets))
+
+    def needs_ms(self, at_ms: Ints) -> int:
+        """Up to when events count for asks at these times: the beginning of the last one's grain."""
+        last_ms = int(at_ms.max(initial=0))
+        return last_ms - last_ms % self._group.grain_ms
 
     def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> int | None:
         """Replaces tiles; gives their newest event time."""

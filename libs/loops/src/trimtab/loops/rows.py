@@ -18,7 +18,7 @@ from trimtab.loops.model import Event
 Row = Mapping[str, Any]
 Convert = Callable[[list[Any]], pl.Series]
 
-_MANY = 32
+_MANY = 64
 """From so many messages on, decoding field by field is quicker than message by message."""
 
 

@@ -64,6 +64,9 @@ class Consumer(Protocol):
     def pause(self, part: Part) -> None:
         """Deliver no more of a partition until the next seek."""
 
+    def rest(self, seconds: float) -> None:
+        """Ask the broker no sooner than so long after its last answer, from now on."""
+
     async def close(self) -> None:
         """Leave the group."""
 

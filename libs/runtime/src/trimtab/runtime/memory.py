@@ -339,6 +339,9 @@ class MemoryConsumer:
         """Deliver no more."""
         self._next.pop(part, None)
 
+    def rest(self, seconds: float) -> None:
+        """Nothing is asked of anybody here."""
+
     async def close(self) -> None:
         """Leave the group."""
         self._bus.leave(self)

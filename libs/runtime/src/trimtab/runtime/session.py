@@ -257,7 +257,7 @@ class Session:
             self._shown, self._shown_s = offsets, ended_s
         spent_s = ended_s - started_s
         stage, breath_s = self._stage, min(spent_s, self._around.options.breath_s)
-        interval_ms = max(stage.commit_interval_ms, stage.live_interval_ms if self._is_live() else 0)
+        interval_ms = max(stage.commit_interval_ms, stage.live_interval_ms if self.is_live() else 0)
         self._rest_until_s = ended_s + max(interval_ms / 1000, breath_s)
         self.committed += 1
         self._settle(result, traced)
@@ -289,9 +289,9 @@ class Session:
         return [] if claim == self._said else [claim]
 
     def _marks_due_s(self) -> float:
-        return self._marked_s + (self._around.options.marks_s if self._is_live() else 0.0)
+        return self._marked_s + (self._around.options.marks_s if self.is_live() else 0.0)
 
-    def _is_live(self) -> bool:
+    def is_live(self) -> bool:
         """Whether event time is the wall clock's; in a replay and behind an outage it is not."""
         at_ms, _ = self._opened.progress.now()
         return abs(self._around.now_ms() - at_ms) <= LIVE_MS

@@ -65,6 +65,14 @@ class AvroView(View, Protocol):
     def schema(self) -> Schema: ...
 
 
+@runtime_checkable
+class TimedView(View, Protocol):
+    """A view with a clock that wants to know it."""
+
+    def reached(self, at_ms: int) -> None:
+        """Its writers have come so far, and all that they wrote before has been applied."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """Work outside the step (a fit in a child process), started by a result and answered in a later batch.

@@ -159,6 +159,11 @@ class Task:
             if box.open and box.flowing:
                 consumer.seek(Part(topic, self.partition), box.next_offset)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it works, and on events of now."""
+        return self._session is not None and self._session.is_live()
+
     def status(self) -> TaskStatus:
         """How it is now."""
         session, opened = self._session, self._opened

@@ -13,7 +13,7 @@ from trimtab.runtime.errors import TopicMissingError
 from trimtab.runtime.progress import Progress, WriterClock, writer_clock
 from trimtab.runtime.records import Read
 from trimtab.runtime.schemas import Published, Resolver
-from trimtab.runtime.stage import AvroView, Measure, Record, View, unrecorded
+from trimtab.runtime.stage import UNKNOWN_MS, AvroView, Measure, Record, TimedView, View, unrecorded
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +93,9 @@ class ViewReader:
                 mark = marks.read(record) if record.value is None and marks.is_mark(record) else None
                 if mark is not None and isinstance(clock, WriterClock):
                     clock.mark(mark)
+            if isinstance(self.view, TimedView):
+                at_ms, idle = self.progress.now()
+                self.view.reached(UNKNOWN_MS if idle else at_ms)
 
     def _refuse(self, refused: Sequence[Refused]) -> None:
         """What somebody wrote by hand and kept no schema: it is passed over, and told."""

@@ -48,12 +48,14 @@ def parted(group: TileGroup, events: ReadEvents, at_ms: Ints, partition: Partiti
     """What events give to a group, by the partition of their key. One with a null in its key gives nothing."""
     keys = key_columns([events.values[name] for name in group.by])
     target = np.array([-1 if key is None else partition(key) for key in keys], dtype=np.int64)
-    arguments = group.plan.evaluate(events.frame)
+    order = np.argsort(target, kind="stable")[np.count_nonzero(target < 0) :]
+    chosen, times = [keys[row] or "" for row in order.tolist()], at_ms[order]
+    arguments = [series.gather(order) for series in group.plan.evaluate(events.frame)]
+    numbers, firsts = np.unique(target[order], return_index=True)
     found = {}
-    for number in np.unique(target[target >= 0]).tolist():
-        rows = np.flatnonzero(target == number)
-        chosen = [keys[row] or "" for row in rows.tolist()]
-        found[number] = GroupedEvents(group.digest, chosen, at_ms[rows], [series.gather(rows) for series in arguments])
+    for number, first, end in zip(numbers.tolist(), firsts.tolist(), [*firsts[1:].tolist(), len(order)], strict=True):
+        some = [series.slice(first, end - first) for series in arguments]
+        found[number] = GroupedEvents(group.digest, chosen[first:end], times[first:end], some)
     return found
 
 

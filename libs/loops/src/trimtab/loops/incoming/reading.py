@@ -14,7 +14,7 @@ from trimtab.loops.incoming.verdicts import Refusal, Rejected
 
 _AVRO = (b"\xc3", b"\x00")
 """First bytes of the single-object encoding and of the Confluent frame; no JSON begins with them."""
-AT_ONCE = 16
+AT_ONCE = 64
 """Fewer events are read sooner one by one."""
 
 

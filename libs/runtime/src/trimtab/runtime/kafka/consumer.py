@@ -12,7 +12,7 @@ from trimtab.runtime.bus import Fetched, Membership, Part
 from trimtab.runtime.errors import NotAssignedError
 from trimtab.runtime.kafka.assignor import UnitAssignor
 from trimtab.runtime.kafka.connection import Connection
-from trimtab.runtime.kafka.fetched import slim
+from trimtab.runtime.kafka.fetched import Pace, slim
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +71,7 @@ class KafkaConsumer:
             **connection.arguments(f"trimtab-{membership.group}"),
         )
         self._flowing: set[TopicPartition] = set()
+        self._pace = Pace()
 
     async def start(self) -> None:
         """Join the group. Subscribed after start: a topic that does not exist yet must not block it."""
@@ -80,6 +81,7 @@ class KafkaConsumer:
             await stop(self._consumer)
             raise
         slim(self._consumer)
+        self._pace.keep(self._consumer)
         self._consumer.subscribe(list(self._membership.topics))
 
     async def poll(self, timeout_s: float) -> Fetched:
@@ -118,6 +120,10 @@ class KafkaConsumer:
         if where in self._consumer.assignment():
             self._consumer.pause(where)
         self._flowing.discard(where)
+
+    def rest(self, seconds: float) -> None:
+        """Fetch no sooner than so long after the last answer, from now on."""
+        self._pace.rest_s = seconds
 
     async def close(self) -> None:
         """Leave the group at once, also as a static member: who stops on purpose must not be waited for."""

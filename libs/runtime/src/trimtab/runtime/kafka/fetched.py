@@ -7,6 +7,7 @@ object with a dict for each, which the garbage collector walks through again and
 # aiokafka has no types, so its classes are Any to mypy.
 # mypy: disable-error-code="misc"
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,32 @@ from trimtab.runtime.records import Record
 def slim(consumer: Any) -> None:
     """From now on a consumer that was started, and has fetched nothing yet, gives `Record`s. Sums are not checked."""
     consumer._fetcher._records = _Fetched()
+
+
+class Pace:
+    """Leaves time between a consumer's fetches. Mutable: `rest_s` holds from the next fetch on.
+
+    A fetch is answered as soon as anything is there. Where events trickle in, that is a transaction of each of a
+    topic's writers, one by one, and a fetch costs brokers and us about as much as a transaction.
+    """
+
+    def __init__(self) -> None:
+        self.rest_s = 0.0
+        self._answered_s = 0.0
+
+    def keep(self, consumer: Any) -> None:
+        """Pace a consumer that was started, and has fetched nothing yet."""
+        fetcher = consumer._fetcher
+        fetch, loop = fetcher._proc_fetch_request, asyncio.get_running_loop()
+
+        async def paced(assignment: Any, node: int, request: Any) -> bool:
+            if (left_s := self._answered_s + self.rest_s - loop.time()) > 0:
+                await asyncio.sleep(left_s)
+            came: bool = await fetch(assignment, node, request)
+            self._answered_s = loop.time()
+            return came
+
+        fetcher._proc_fetch_request = paced
 
 
 class _Fetched(OrderedDict[TopicPartition, Any]):

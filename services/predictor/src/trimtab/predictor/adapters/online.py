@@ -34,6 +34,10 @@ class OnlineView:
         """Take in new states of tiles; a tombstone ends a tile."""
         self.store.load([(one.key or b"", one.value) for one in records])
 
+    def reached(self, at_ms: int) -> None:
+        """The feature service has come so far with what was applied."""
+        self.store.reached(at_ms)
+
 
 def over_budget(replicas: Mapping[str, OnlineStore], budget_mb: int) -> list[str]:
     """Why the predictor is not ready: its replicas take more memory than they may."""
