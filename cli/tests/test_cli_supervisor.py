@@ -123,6 +123,7 @@ async def test_after_a_calm_run_it_is_started_again_at_once() -> None:
         await world.clock.advance(0.0)
         world.children["ingest"][-1].code = 1
         await world.clock.advance(6.0)
+    world.healthy.add("ingest")
     await world.clock.advance(15.0)
     world.children["ingest"][-1].code = 1
     count = len(world.children["ingest"])
@@ -183,7 +184,7 @@ async def test_a_program_that_cannot_be_started_at_all_ends_the_supervision() ->
 def test_waits_begin_after_a_calm_run_and_stay_below_the_longest(runs: list[float]) -> None:
     backoff = Backoff()
     crashes = 0
-    for ran_s in runs:
-        crashes = backoff.crashes(crashes, ran_s)
+    for ready_s in runs:
+        crashes = backoff.crashes(crashes, ready_s)
         assert backoff.delay_s(crashes) <= backoff.longest_s
-        assert (crashes == 0) == (ran_s >= backoff.calm_s) == (backoff.delay_s(crashes) == 0)
+        assert (crashes == 0) == (ready_s >= backoff.calm_s) == (backoff.delay_s(crashes) == 0)

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 class Backoff:
     """A crash after a calm run waits for nothing, the n-th after it first · factorⁿ⁻¹ seconds, at most `longest_s`.
 
-    A run of `calm_s` is calm: what ends so seldom takes nothing away from others by starting at once.
+    A run is calm that was ready for `calm_s`: what fails at its start, or at the first thing that it does, has to wait.
     """
 
     first_s: float = 0.5
     factor: float = 2.0
     longest_s: float = 30.0
-    calm_s: float = 10.0
+    calm_s: float = 2.0
 
-    def crashes(self, before: int, ran_s: float) -> int:
-        """How many crashes followed the calm run after one more, which came `ran_s` seconds after its start."""
-        return 0 if ran_s >= self.calm_s else before + 1
+    def crashes(self, before: int, ready_s: float) -> int:
+        """How many crashes followed the calm run after one more, of a process that had been ready for so long."""
+        return 0 if ready_s >= self.calm_s else before + 1
 
     def delay_s(self, crashes: int) -> float:
         """How long to wait before the next start."""

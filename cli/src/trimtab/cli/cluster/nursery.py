@@ -31,6 +31,8 @@ SHARED = (
     "trimtab.runtime.kafka.edge",
     "trimtab.store.blobs",
     "trimtab.store.signing",
+    "tomllib",
+    "statistics",
 )
 PR_SET_NAME = 15
 
@@ -53,6 +55,7 @@ def main() -> None:
     order = serve()
     if order is not None:
         become(order)
+        gc.disable()  # what is imported stays; the service collects again once it runs
         runpy.run_module(order.module, run_name="__main__", alter_sys=True)
 
 

@@ -94,14 +94,14 @@ class Supervisor:
     async def _keep(self, program: Program) -> None:
         crashes = 0
         while True:
-            started_s = self._clock.now_s()
             child = self._launch(program)
             self._children[program.id] = child
             self._become(program, replace(self._states[program.id], phase="starting", who=child.who))
             code = await self._watch(program, child)
-            crashes = self._backoff.crashes(crashes, self._clock.now_s() - started_s)
             child.kill()  # the process has ended; what it had started itself has not
             state = self._states[program.id]
+            ready_s = self._clock.now_s() - state.since_s if state.phase == "ready" else 0.0
+            crashes = self._backoff.crashes(crashes, ready_s)
             ended = replace(state, phase="waiting", who=None, exit_code=code, restarts=state.restarts + 1)
             self._become(program, ended)
             await self._clock.sleep(self._backoff.delay_s(crashes))

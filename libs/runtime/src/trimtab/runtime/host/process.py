@@ -43,6 +43,7 @@ own 700 looking through them again and again took a seventh of a busy service's 
 
 def run(service: Service, settings: RuntimeSettings) -> None:
     """Run a service until SIGTERM or SIGINT; exit code 1 when it failed."""
+    gc.enable()  # whoever started this process may have imported without
     logs.configure(service.name, settings.replica, settings.log_level)
     expect_cuts()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
