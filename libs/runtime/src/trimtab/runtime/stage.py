@@ -187,9 +187,9 @@ class Stage:
     views show of a time is what was before that. A record dated within a minute of the wall clock waits at most
     `max_wait_ms`; an older one (a replay) without bound.
     `commit_interval_ms`: least time between two transactions of a task, unless a batch is full. Stages off the way from
-    event to prediction take 100 or more. `live_interval_ms`: the same while the task's time is the wall clock's. Small
-    transactions cost a few ms of CPU each, and where they fill a machine, fewer of them end sooner; a replay is a chain
-    in which each rest costs throughput.
+    event to prediction take 100 or more. `live_interval_ms`: the same while the task's time is the wall clock's, and
+    fetches rest for half of it. Small transactions and fetches cost a few ms of CPU each, and where they fill a
+    machine, fewer of them end sooner; a replay is a chain in which each rest costs throughput.
     """
 
     group: str
