@@ -292,6 +292,15 @@ def test_a_number_of_thousands_of_digits_is_told() -> None:
     assert "not TOML" in problem.wrong
 
 
+@pytest.mark.parametrize(("right", "wrong"), [('"10m"', '"{}m"'), ('"60d"', '"{} d"')])
+def test_a_duration_of_thousands_of_digits_is_told(right: str, wrong: str) -> None:
+    assert right in RIGHT
+    (problem,) = problems(RIGHT.replace(right, wrong.format("9" * 5_000)))
+
+    assert "is not a duration" in problem.wrong
+    assert len(problem.wrong) < 100
+
+
 def test_a_declaration_that_is_no_utf8_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "loop.toml").write_bytes(b"[loop]\nname = '\xfc'\n")
 

@@ -14,9 +14,11 @@ YEAR_MS = 365 * DAY_MS
 
 _UNITS: Mapping[str, int] = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS, "w": 7 * DAY_MS}
 _UNITS_DOWN = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS), ("ms", 1))
-_DURATION = re.compile(r"(\d+)(ms|s|m|h|d|w|y)")
+_WHOLE = r"\d{1,15}"
+"""Python reads no number of thousands of digits, and nobody means one."""
+_DURATION = re.compile(rf"({_WHOLE})(ms|s|m|h|d|w|y)")
 _SHARE = re.compile(r"(\+?)(\d+(?:\.\d+)?)%")
-_RATE = re.compile(r"(\d+) per (\S+)")
+_RATE = re.compile(rf"({_WHOLE}) per (\S+)")
 
 
 class QuantityError(LoopsError):
@@ -37,7 +39,7 @@ def duration_ms(text: str) -> int:
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         raise QuantityError(
-            f"{text!r} is not a duration", 'a whole number and a unit, such as "90s", "10m", "1h", "7d"'
+            f"{text[:40]!r} is not a duration", 'a whole number and a unit, such as "90s", "10m", "1h", "7d"'
         )
     return int(found[1]) * (YEAR_MS if found[2] == "y" else _UNITS[found[2]])
 
@@ -88,7 +90,7 @@ def rate(text: str) -> tuple[int, int]:
     """
     found = _RATE.fullmatch(text.strip())
     if found is None or int(found[1]) == 0:
-        raise QuantityError(f"{text!r} is not a rate", 'a count above 0 and a duration, such as "100 per 1h"')
+        raise QuantityError(f"{text[:40]!r} is not a rate", 'a count above 0 and a duration, such as "100 per 1h"')
     per_ms = duration_ms(found[2])
     if per_ms == 0:
         raise QuantityError(f"{text!r} counts over no time", 'a duration above 0, such as "100 per 1h"')
