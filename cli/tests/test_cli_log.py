@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from trimtab.cli.log import follower
+from trimtab.cli import log as cli_log
+from trimtab.cli.log import PartitionUnreadableError, follower
 from trimtab.cli.topics import topic_admin
 from trimtab.runtime.kafka.connection import Connection
 
@@ -44,6 +45,20 @@ async def test_what_was_acknowledged_is_found_behind_a_transaction_that_is_still
         await asyncio.sleep(0.5)
         await one.abort_transaction()
         assert [record.value for record in await reading] == [b"acknowledged"]
+
+
+async def test_a_transaction_that_does_not_end_is_told(broker: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_log, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(cli_log, "LOOK_S", 0.1)
+    topic = "log.endless"
+    async with topic_admin(broker) as admin:
+        await admin.ensure([Spec(topic)])
+    async with writer(broker, "log-d") as one, follower(broker, [topic]) as log:
+        await one.begin_transaction()
+        await one.send_and_wait(topic, b"open")
+        with pytest.raises(PartitionUnreadableError, match=r"log.endless\[0\] cannot be read beyond offset 0"):
+            await log.catch_up()
+        await one.abort_transaction()
 
 
 async def test_a_topic_that_is_not_there_holds_nothing(broker: Connection) -> None:

@@ -1,5 +1,6 @@
 """Read topics of a cluster from their start to their present end, outside any consumer group."""
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Protocol
@@ -7,12 +8,18 @@ from typing import Protocol
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
+from trimtab.cli.errors import ClusterError
 from trimtab.cli.topics import UnreachableError
 from trimtab.contracts.envelope import Headers
 from trimtab.runtime.bus import Catalog, Part
 from trimtab.runtime.kafka.bus import KafkaBus
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.partitioner import partition_of
+from trimtab.runtime.unreadable import Unreadable
+
+PATIENCE_S = 30.0
+"""Longer than a transaction of ours stays open whose service was killed: 10 s, and as long until the brokers notice."""
+LOOK_S = 1.0
 
 
 class Read(Protocol):
@@ -30,6 +37,13 @@ class Read(Protocol):
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Headers: ...
+
+
+class PartitionUnreadableError(ClusterError):
+    """What stands behind a transaction that does not end cannot be read."""
+
+    def __init__(self, told: Sequence[str]) -> None:
+        super().__init__("; ".join(told))
 
 
 class Follower:
@@ -53,13 +67,19 @@ class Follower:
 
         The end is that of all records, not of the committed ones: a transaction is acknowledged before its records may
         be read, and those of a whole partition wait for the oldest one that is open. So whatever has been acknowledged
-        before this call is there.
+        before this call is there. Raises PartitionUnreadableError where a transaction does not end, BusSilentError and
+        TopicMissingError.
         """
         bounds = await self._catalog.bounds(self._parts)
         ends = {TopicPartition(*part): end for part, (_, end) in bounds.items()}
+        unreadable, looked_s = Unreadable(self._catalog, PATIENCE_S), time.monotonic()
         while any([await self._consumer.position(partition) < end for partition, end in ends.items()]):
             for records in (await self._consumer.getmany(timeout_ms=50)).values():
                 yield records
+            if time.monotonic() >= looked_s + LOOK_S:
+                looked_s = time.monotonic()
+                if told := await unreadable.look(self._parts, looked_s):
+                    raise PartitionUnreadableError(list(told.values()))
 
 
 @asynccontextmanager

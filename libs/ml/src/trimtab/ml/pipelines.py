@@ -22,7 +22,7 @@ ONE_HOT_COLUMNS = 100
 """The most columns that one categorical feature becomes; rarer categories count as unseen."""
 CALIBRATION_FOLDS = 3
 BLOCK = 16
-"""Of how many rows numpy's BLAS takes at most at a time."""
+"""A multiple of the rows that numpy's BLAS takes at a time. On x86-64 4 were too few for products of matrices."""
 
 
 def frame(numbers: Numbers, categories: Categories) -> pd.DataFrame:

@@ -35,6 +35,7 @@ class ViewReader:
         self.progress: Progress | None = None
         self._bus = bus
         self._resolver = Resolver(view.schema, Published(bus)) if isinstance(view, AvroView) else None
+        self._timed = view if isinstance(view, TimedView) else None
         self._listeners: dict[Callable[[], None], None] = {}
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -93,9 +94,9 @@ class ViewReader:
                 mark = marks.read(record) if record.value is None and marks.is_mark(record) else None
                 if mark is not None and isinstance(clock, WriterClock):
                     clock.mark(mark)
-            if isinstance(self.view, TimedView):
+            if self._timed is not None:
                 at_ms, idle = self.progress.now()
-                self.view.reached(UNKNOWN_MS if idle else at_ms)
+                self._timed.reached(UNKNOWN_MS if idle else at_ms)
 
     def _refuse(self, refused: Sequence[Refused]) -> None:
         """What somebody wrote by hand and kept no schema: it is passed over, and told."""

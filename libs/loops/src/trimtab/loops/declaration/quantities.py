@@ -16,6 +16,8 @@ _UNITS: Mapping[str, int] = {"ms": 1, "s": SECOND_MS, "m": MINUTE_MS, "h": HOUR_
 _UNITS_DOWN = (("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS), ("ms", 1))
 _WHOLE = r"\d{1,15}"
 """Python reads no number of thousands of digits, and nobody means one."""
+_SHOWN = 40
+"""Characters of a wrong text in its message."""
 _DURATION = re.compile(rf"({_WHOLE})(ms|s|m|h|d|w|y)")
 _SHARE = re.compile(r"(\+?)(\d+(?:\.\d+)?)%")
 _RATE = re.compile(rf"({_WHOLE}) per (\S+)")
@@ -39,7 +41,7 @@ def duration_ms(text: str) -> int:
     found = _DURATION.fullmatch(text.strip())
     if found is None:
         raise QuantityError(
-            f"{text[:40]!r} is not a duration", 'a whole number and a unit, such as "90s", "10m", "1h", "7d"'
+            f"{text[:_SHOWN]!r} is not a duration", 'a whole number and a unit, such as "90s", "10m", "1h", "7d"'
         )
     return int(found[1]) * (YEAR_MS if found[2] == "y" else _UNITS[found[2]])
 
@@ -78,7 +80,7 @@ def _share(text: str, *, plus: bool) -> float:
     value = float(found[2]) / 100 if found else 2.0
     if found is None or bool(found[1]) is not plus or value > 1:
         kind, example = ("an increase", '"+5%" (above its reference)') if plus else ("a share", '"2%"')
-        raise QuantityError(f"{text!r} is not {kind}", f"a percentage from 0 to 100, such as {example}")
+        raise QuantityError(f"{text[:_SHOWN]!r} is not {kind}", f"a percentage from 0 to 100, such as {example}")
     return round(value, 12)
 
 
@@ -90,10 +92,10 @@ def rate(text: str) -> tuple[int, int]:
     """
     found = _RATE.fullmatch(text.strip())
     if found is None or int(found[1]) == 0:
-        raise QuantityError(f"{text[:40]!r} is not a rate", 'a count above 0 and a duration, such as "100 per 1h"')
+        raise QuantityError(f"{text[:_SHOWN]!r} is not a rate", 'a count above 0 and a duration, such as "100 per 1h"')
     per_ms = duration_ms(found[2])
     if per_ms == 0:
-        raise QuantityError(f"{text!r} counts over no time", 'a duration above 0, such as "100 per 1h"')
+        raise QuantityError(f"{text[:_SHOWN]!r} counts over no time", 'a duration above 0, such as "100 per 1h"')
     return int(found[1]), per_ms
 
 
@@ -106,5 +108,5 @@ def window(text: str) -> Window:
     width, at, ago = text.strip().partition("@")
     found = Window(text.strip(), duration_ms(width), duration_ms(ago) if at else 0)
     if found.width_ms == 0:
-        raise QuantityError(f"{text!r} is an empty window", 'a width above 0, such as "24h" or "7d@7d"')
+        raise QuantityError(f"{text[:_SHOWN]!r} is an empty window", 'a width above 0, such as "24h" or "7d@7d"')
     return found
