@@ -15,7 +15,13 @@ from trimtab.cli.demo.collect import Collected, collect
 from trimtab.cli.demo.worth import history_of
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import times, topics
-from trimtab.contracts.control import DeploymentChanged, RetrainRequested
+from trimtab.contracts.control import (
+    DeploymentChanged,
+    ModelPerformance,
+    PairedDifference,
+    PerformanceMeasured,
+    RetrainRequested,
+)
 from trimtab.loops import declaration
 from trimtab.ml.datasets import Dataset
 from trimtab.testing.clusters import Cluster
@@ -71,6 +77,9 @@ def test_a_live_run_and_a_backtest_agree(live: Collected, clicks: Path) -> None:
         [event for event in ran.events if isinstance(event, RetrainRequested)],
         [event for event in ran.events if isinstance(event, DeploymentChanged)],
     )
+    assert measured(live.control[topics.PERFORMANCE_MEASURED]) == measured(
+        [event for event in ran.events if isinstance(event, PerformanceMeasured)]
+    )
     assert other_scores(there, scores_by_key(read, ran.scores)) == []
     assert np.isfinite(there.scores).sum() > len(there) / 2
     assert labels(history) == labels(read.history)
@@ -111,6 +120,11 @@ def decisions(
         (one.effective_at_ms, one.cause, None if one.champion is None else one.champion.digest) for one in deployed
     ]
     return [*causes, *champions]
+
+
+def measured(events: Sequence[PerformanceMeasured]) -> list[tuple[int, list[ModelPerformance], list[PairedDifference]]]:
+    """When versions were measured, each by itself and beside others: that decides what is taken back or slowed down."""
+    return [(one.at_ms, list(one.models), list(one.paired)) for one in events]
 
 
 def labels(history: History) -> dict[str, float]:

@@ -153,7 +153,34 @@ def test_deployments_are_ordered_by_effect_and_sequence() -> None:
     every = Deployments().with_one(late).with_one(SECOND).with_one(FIRST).with_one(late)
     assert [one.sequence for one in every.ordered] == [1, 3, 2]
     assert every.at(9 * HOUR) is None
-    assert every.at(15 * HOUR) is late
+    assert every.at(15 * HOUR) == replace(late, shadows=[])
     newest = every.newest()
     assert newest is not None
     assert newest.sequence == 3
+
+
+def until(version: int, hour: int | None) -> Model:
+    return replace(model(version, 0.5), until_ms=None if hour is None else hour * HOUR)
+
+
+def test_a_shadow_ends_on_time_also_where_nobody_has_said_yet_that_it_has() -> None:
+    watched = Deployment(2, 20 * HOUR, model(3, 0.5), (until(2, 30), until(1, None), until(4, 20)))
+    every = Deployments().with_one(FIRST).with_one(watched)
+    assert shadows_at(every, 15, 20, 29, 30, 90) == [[], [2, 1], [2, 1], [1], [1]]
+    retired = every.with_one(Deployment(3, 30 * HOUR, model(3, 0.5), (until(1, None),)))
+    assert shadows_at(retired, 15, 20, 29, 30, 90) == [[], [2, 1], [2, 1], [1], [1]]
+    assert [retired.at(hour * HOUR).sequence for hour in (15, 29, 30)] == [1, 2, 3]  # type: ignore[union-attr]
+    early = every.with_one(Deployment(3, 25 * HOUR, model(5, 0.5), (until(3, 40),)))
+    assert shadows_at(early, 24, 25, 30, 39, 40) == [[2, 1], [3], [3], [3], []]
+
+
+def shadows_at(every: Deployments, *hours: int) -> list[list[int]]:
+    """The versions that score along, asked one by one and all at once."""
+    singly = [every.at(hour * HOUR) for hour in hours]
+    found = [[one.version for one in deployment.shadows] if deployment else [] for deployment in singly]
+    together = list[list[int]]([[]] * len(hours))
+    for deployment, rows in every.runs(np.array(hours) * HOUR):
+        for row in rows.tolist():
+            together[row] = [one.version for one in deployment.shadows] if deployment else []
+    assert together == found
+    return found

@@ -91,6 +91,13 @@ TWO_SAID = [
     "#2 promoted 2+1 from 21",
 ]
 
+
+def test_a_promotion_says_until_when_its_predecessor_scores_along() -> None:
+    _, said = tell([*TWO, day(29)])
+    promoted, retired = [one for one in said if isinstance(one, DeploymentChanged)][1:]
+    assert [(ref.version, ref.until_ms) for ref in promoted.shadows] == [(1, retired.effective_at_ms)]
+
+
 CASES: dict[str, tuple[list[Event], list[str]]] = {
     "first model": ([loop(), model("a", 10, "first")], TWO_SAID[:2]),
     "a model that failed its gate gets a number and nothing else": (
@@ -341,5 +348,6 @@ def test_the_champion_is_the_one_of_the_last_deployment(story: list[tuple[str, i
     if deployments:
         last = deployments[-1]
         assert state.champion == (last.champion and last.champion.version)
-        assert [shadow.version for shadow in state.shadows] == [ref.version for ref in last.shadows]
+        told = [(ref.version, ref.until_ms) for ref in last.shadows]
+        assert told == [(shadow.version, shadow.until_ms) for shadow in state.shadows]
         assert state.champion not in [shadow.version for shadow in state.shadows]

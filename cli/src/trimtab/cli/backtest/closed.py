@@ -127,7 +127,9 @@ class Control:
     def _deployment(self, event: DeploymentChanged) -> Deployment:
         def model(ref: Any) -> Model:
             self.models[ref.digest] = replace(self.models[ref.digest], version=ref.version)
-            return Model(ref.version, ref.digest, tuple(ref.classes or ()), self.models[ref.digest].scorer)
+            return Model(
+                ref.version, ref.digest, tuple(ref.classes or ()), self.models[ref.digest].scorer, ref.until_ms
+            )
 
         champion = None if event.champion is None else model(event.champion)
         return Deployment(event.sequence, event.effective_at_ms, champion, [model(ref) for ref in event.shadows])

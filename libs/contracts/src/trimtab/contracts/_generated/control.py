@@ -18,6 +18,7 @@ class ModelRef(BaseModel):
         extra='ignore',
         populate_by_name=True,
         frozen=True,
+        arbitrary_types_allowed=True,
     )
     version: Annotated[int, Field(ge=1)]
     """
@@ -38,6 +39,10 @@ class ModelRef(BaseModel):
     classes: Sequence[str] | None = None
     """
     class names in the order of its probabilities; null unless multiclass
+    """
+    until_ms: Annotated[Instant | None, Field(alias='until')] = None
+    """
+    of a shadow: asks from this event time on are not scored by it; null: until another deployment
     """
 
 

@@ -97,7 +97,7 @@ class DeploymentsView:
             raise OtherFeaturesError(ref.version)
         if ref.digest not in self._loaded:
             self._loaded[ref.digest] = self._load(ref)
-        return Model(ref.version, ref.digest, tuple(ref.classes or ()), self._loaded[ref.digest])
+        return Model(ref.version, ref.digest, tuple(ref.classes or ()), self._loaded[ref.digest], ref.until_ms)
 
     def _load(self, ref: ModelRef) -> Scorer:
         scorer = Scorer.load(ref.format, self._blobs.get(ref.digest))

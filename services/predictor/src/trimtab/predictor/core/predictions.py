@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,12 +26,16 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A version that can score. `classes`: of its probability columns (multiclass), else empty."""
+    """A version that can score. `classes`: of its probability columns (multiclass), else empty.
+
+    `until_ms`: a shadow does not score asks from this event time on; None: until another deployment.
+    """
 
     version: int
     digest: str
     classes: Sequence[str]
     scorer: Scorer
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +51,28 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Deployments:
-    """All deployments of a loop, by (effective_at_ms, sequence)."""
+    """All deployments of a loop, by (effective_at_ms, sequence).
+
+    `stretches`: the same in time, each again with the shadows that are left where one of its shadows ends before
+    another deployment takes effect. So a shadow ends on time even if the deployment that retires it is not known yet.
+    """
 
     ordered: tuple[Deployment, ...] = ()
+    stretches: tuple[Deployment, ...] = ()
 
     def with_one(self, deployment: Deployment) -> "Deployments":
         """These and one more; a sequence that is known already changes nothing."""
         if any(known.sequence == deployment.sequence for known in self.ordered):
             return self
-        return Deployments(tuple(sorted((*self.ordered, deployment), key=_place)))
+        ordered = tuple(sorted((*self.ordered, deployment), key=_place))
+        ends_ms = [*(later.effective_at_ms for later in ordered[1:]), None]
+        stretches = (part for one, end_ms in zip(ordered, ends_ms, strict=True) for part in _stretches(one, end_ms))
+        return Deployments(ordered, tuple(stretches))
 
     def at(self, at_ms: int) -> Deployment | None:
         """What scores an ask at that event time: the newest that took effect by then."""
-        index = bisect_right(self.ordered, at_ms, key=lambda deployment: deployment.effective_at_ms)
-        return self.ordered[index - 1] if index else None
+        index = bisect_right(self.stretches, at_ms, key=lambda deployment: deployment.effective_at_ms)
+        return self.stretches[index - 1] if index else None
 
     def newest(self) -> Deployment | None:
         """The deployment with the highest sequence."""
@@ -68,10 +80,20 @@ class Deployments:
 
     def runs(self, at_ms: NDArray[np.int64]) -> Iterator[tuple[Deployment | None, NDArray[np.intp]]]:
         """The asks [n] of each deployment that has any."""
-        starts = np.array([deployment.effective_at_ms for deployment in self.ordered], dtype=np.int64)
+        starts = np.array([deployment.effective_at_ms for deployment in self.stretches], dtype=np.int64)
         chosen = np.searchsorted(starts, at_ms, side="right") - 1
         for index in np.unique(chosen):
-            yield self.ordered[index] if index >= 0 else None, np.flatnonzero(chosen == index)
+            yield self.stretches[index] if index >= 0 else None, np.flatnonzero(chosen == index)
+
+
+def _stretches(deployment: Deployment, end_ms: int | None) -> Iterator[Deployment]:
+    """A deployment with all its shadows, and with those that are left after each, up to the next one's time."""
+    begins_ms = deployment.effective_at_ms
+    untils_ms = {one.until_ms for one in deployment.shadows if one.until_ms is not None}
+    inside_ms = {until for until in untils_ms if begins_ms < until and (end_ms is None or until < end_ms)}
+    for start_ms in (begins_ms, *sorted(inside_ms)):
+        left = [one for one in deployment.shadows if one.until_ms is None or one.until_ms > start_ms]
+        yield replace(deployment, effective_at_ms=start_ms, shadows=left)
 
 
 def _place(deployment: Deployment) -> tuple[int, int]:

@@ -84,7 +84,7 @@ def _changed(state: State, at_ms: int, why: Why) -> Deployed:
         sequence=state.sequence,
         effective_at_ms=at_ms,
         champion=_ref(state.version(state.champion)),
-        shadows=[ref for shadow in state.shadows if (ref := _ref(state.version(shadow.version)))],
+        shadows=[ref for one in state.shadows if (ref := _ref(state.version(one.version), one.until_ms))],
         cause=why.cause,
         request_id=why.request_id,
         note=why.note,
@@ -93,7 +93,7 @@ def _changed(state: State, at_ms: int, why: Why) -> Deployed:
     return state, event
 
 
-def _ref(version: Version | None) -> ModelRef | None:
+def _ref(version: Version | None, until_ms: int | None = None) -> ModelRef | None:
     if version is None:
         return None
     trained = version.trained
@@ -103,6 +103,7 @@ def _ref(version: Version | None) -> ModelRef | None:
         format=trained.format,
         features_digest=trained.features_digest,
         classes=None if trained.classes is None else list(trained.classes),
+        until_ms=until_ms,
     )
 
 
