@@ -104,6 +104,10 @@ def test_every_event_comes_to_the_partition_of_its_key(loop: Loop) -> None:
     assert found.values["mean"][0, 0] == 1.0
 
 
+def test_a_batch_in_which_every_key_is_null_gives_its_groups_nothing(loop: Loop) -> None:
+    assert route(loop, [shown(loop, 0, None, 1.0, NOON)]) == []
+
+
 def test_long_texts_in_a_long_batch_are_parted_into_records_of_bounded_size() -> None:
     latest = {"last": {"of": "offer", "by": ["place"], "values": ["offer_id", "place"], "max_age": "1h"}}
     loop = offers(features={"categorical": ["place", "last_offer_id", "last_place"], "latest": latest})

@@ -9,6 +9,8 @@ Scope = Literal["event", "loop", "stage", "all"]
 LARGEST_RECORD = 8 * 1024 * 1024
 """Bytes that our own topics take. What follows from an event may be larger than the event; a broker that refused it
 would stop the stage for good."""
+SEGMENT = 2 * LARGEST_RECORD
+"""Bytes of a compacted topic that stand whole: what is written over leaves the log once they are full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class TopicTemplate:
             "retention.ms": str(self.retention_ms),
         }
         plain |= {} if self.value == "users" else {"max.message.bytes": str(LARGEST_RECORD)}
-        compact = {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(32 * 1024 * 1024)}
+        compact = {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(SEGMENT)}
         return MappingProxyType(plain | compact if self.cleanup == "compact" else plain)
 
 

@@ -52,8 +52,9 @@ def parted(group: TileGroup, events: ReadEvents, at_ms: Ints, partition: Partiti
     chosen, times = [keys[row] or "" for row in order.tolist()], at_ms[order]
     arguments = [series.gather(order) for series in group.plan.evaluate(events.frame)]
     numbers, firsts = np.unique(target[order], return_index=True)
+    ends = np.append(firsts, len(order))[1:]
     found = {}
-    for number, first, end in zip(numbers.tolist(), firsts.tolist(), [*firsts[1:].tolist(), len(order)], strict=True):
+    for number, first, end in zip(numbers.tolist(), firsts.tolist(), ends.tolist(), strict=True):
         some = [series.slice(first, end - first) for series in arguments]
         found[number] = GroupedEvents(group.digest, chosen[first:end], times[first:end], some)
     return found
