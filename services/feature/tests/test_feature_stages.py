@@ -1,10 +1,13 @@
 """Route and aggregate: events in, tiles out, the same whatever the batches and however often they are tried."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from trimtab.contracts import control, envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.feature.adapters import LoopTimes, TilesView
@@ -104,8 +107,30 @@ def test_every_event_comes_to_the_partition_of_its_key(loop: Loop) -> None:
     assert found.values["mean"][0, 0] == 1.0
 
 
-def test_a_batch_in_which_every_key_is_null_gives_its_groups_nothing(loop: Loop) -> None:
-    assert route(loop, [shown(loop, 0, None, 1.0, NOON)]) == []
+@given(
+    places=st.lists(st.sampled_from(["top", "side", None]), min_size=1, max_size=12),
+    cuts=st.lists(st.integers(0, 12), max_size=12),
+)
+@example(places=[None], cuts=[])
+def test_how_events_are_cut_into_batches_does_not_matter(places: list[str | None], cuts: list[int]) -> None:
+    loop = offers(features=FEATURES, loop={"catch_up": "1h"})
+    records = [shown(loop, number, place, float(number), NOON + number) for number, place in enumerate(places)]
+    edges = [0, *sorted({cut for cut in cuts if cut < len(records)}), len(records)]
+    batches = [records[start:end] for start, end in pairwise(edges) if start < end]
+    assert given_to_groups(loop, batches) == given_to_groups(loop, [records])
+
+
+def given_to_groups(loop: Loop, batches: Sequence[Sequence[Record]]) -> dict[tuple[str, int | None], list[Any]]:
+    """Keys, times and arguments of the events that each partition of each group is given, in their order."""
+    groups = by_digest(tile_groups(loop))
+    found: dict[tuple[str, int | None], list[Any]] = {}
+    for out in (out for batch in batches for out in route(loop, batch)):
+        events = decode_grouped(out.value or b"", groups)
+        assert events is not None
+        arguments = [series.to_list() for series in events.arguments]
+        given = zip(events.keys, events.at_ms.tolist(), *arguments, strict=True)
+        found.setdefault((events.digest, out.partition), []).extend(given)
+    return found
 
 
 def test_long_texts_in_a_long_batch_are_parted_into_records_of_bounded_size() -> None:
