@@ -25,7 +25,7 @@ class StalledError(Exception):
 class Throughput:
     """`per_s`: events, the median of windows of a second. CPU in µs an event, of the service and of the broker.
 
-    `start_s`: from the start of the process until it was ready. `peak_mb`: of the service.
+    `start_s`: from the start of the process until it answered. `peak_mb`: of the service.
     """
 
     events: int

@@ -21,7 +21,7 @@ from trimtab.cli.settings import ClusterSettings
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
 from trimtab.runtime.kafka.connection import Connection
-from trimtab.testing.clusters import Cluster, answers_ready
+from trimtab.testing.clusters import Cluster, answers, answers_ready
 
 READY_S = 120.0
 STOP_S = 20.0
@@ -114,7 +114,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """A service that runs with nothing but the broker beside it. `start_s`: from its start until it was ready."""
+    """A service that runs with nothing but the broker beside it. `start_s`: from its start until it answered."""
 
     url: str
     process: psutil.Process
@@ -137,7 +137,7 @@ class Broker:
         began_s = time.monotonic()
         child = launch(program)
         try:
-            while not answers_ready(program.url or ""):
+            while not answers(program.url or ""):
                 if child.ended() is not None or time.monotonic() > began_s + READY_S:
                     raise NotReadyInTimeError(name, program.log)
                 time.sleep(LOOK_S)

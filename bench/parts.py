@@ -193,6 +193,7 @@ def together_parts(bench: Bench, running: Running) -> Figures:
         with bench.shown.part("kills and restores") as told:
             found["restore"] = {name: killed(bench, running, name, told) for name in RESTORED}
     if bench.has("growth"):
+        bench.local.command("delete", "--yes", bench.flights.loop.name)  # or each restart would restore its tables too
         found["growth"] = [size_of(bench, running, size) for size in bench.plan.sizes]
     return found
 

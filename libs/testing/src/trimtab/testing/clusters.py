@@ -67,7 +67,16 @@ class Cluster:
 
 def answers_ready(url: str) -> bool:
     """Whether a service says of itself that it is ready."""
+    return _is_ok(f"{url}/ready")
+
+
+def answers(url: str) -> bool:
+    """Whether a service answers at all: it may work on a backlog for long before it is ready."""
+    return _is_ok(f"{url}/health")
+
+
+def _is_ok(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/ready", timeout=1.0, trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(url, timeout=1.0, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
