@@ -77,9 +77,9 @@ def test_a_live_run_and_a_backtest_agree(live: Collected, clicks: Path) -> None:
         [event for event in ran.events if isinstance(event, RetrainRequested)],
         [event for event in ran.events if isinstance(event, DeploymentChanged)],
     )
-    assert measured(live.control[topics.PERFORMANCE_MEASURED]) == measured(
-        [event for event in ran.events if isinstance(event, PerformanceMeasured)]
-    )
+    watched = measured([event for event in ran.events if isinstance(event, PerformanceMeasured)])
+    assert measured(live.control[topics.PERFORMANCE_MEASURED]) == watched
+    assert any(paired for _, _, paired in watched)
     assert other_scores(there, scores_by_key(read, ran.scores)) == []
     assert np.isfinite(there.scores).sum() > len(there) / 2
     assert labels(history) == labels(read.history)

@@ -112,8 +112,7 @@ def test_every_event_comes_to_the_partition_of_its_key(loop: Loop) -> None:
     cuts=st.lists(st.integers(0, 12), max_size=12),
 )
 @example(places=[None], cuts=[])
-def test_how_events_are_cut_into_batches_does_not_matter(places: list[str | None], cuts: list[int]) -> None:
-    loop = offers(features=FEATURES, loop={"catch_up": "1h"})
+def test_how_events_are_cut_into_batches_does_not_matter(loop: Loop, places: list[str | None], cuts: list[int]) -> None:
     records = [shown(loop, number, place, float(number), NOON + number) for number, place in enumerate(places)]
     edges = [0, *sorted({cut for cut in cuts if cut < len(records)}), len(records)]
     batches = [records[start:end] for start, end in pairwise(edges) if start < end]

@@ -1,8 +1,12 @@
 """The stage: one prediction a key, each by the deployment of its time, with everything that went into it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from trimtab.contracts import envelope, topics
 from trimtab.contracts.codec import AvroCodec
@@ -11,7 +15,7 @@ from trimtab.loops.online import OnlineStore
 from trimtab.loops.vectors import Assembler, Vectors
 from trimtab.predictor.core import Ask, Deployment, Deployments, Model, writer
 from trimtab.predictor.stages import Predicting, stage
-from trimtab.runtime.records import Record
+from trimtab.runtime.records import Out, Record
 from trimtab.runtime.stage import Result
 from trimtab.testing.declarations import offers
 from trimtab.testing.steps import run_step, tables_of
@@ -50,8 +54,8 @@ def scoring(*deployments: Deployment) -> Predicting:
     return Predicting(LOOP, assemble, lambda: every, writer(LOOP, ASSEMBLER.names, "stream"))  # type: ignore[arg-type]
 
 
-def ask(key: str, at_ms: int, offset: int = 0) -> Record:
-    body = EVENT.encode({"offer_id": key, "shown_at": at_ms, "place": "top", "price": 2.5})
+def ask(key: str, at_ms: int, offset: int = 0, place: str | None = "top") -> Record:
+    body = EVENT.encode({"offer_id": key, "shown_at": at_ms, "place": place, "price": 2.5})
     return Record(ASKS, 0, offset, key.encode(), body, envelope.headers(key, "offer", "test", at_ms))
 
 
@@ -148,6 +152,27 @@ def test_the_same_batch_twice_gives_the_same_records() -> None:
     assert run_step(made, batch, progress_ms=12 * HOUR).out == run_step(made, batch, progress_ms=12 * HOUR).out
 
 
+@given(
+    asked=st.lists(
+        st.tuples(st.sampled_from("abcd"), st.integers(8, 22), st.sampled_from(["top", None])), min_size=1, max_size=8
+    ),
+    cuts=st.lists(st.integers(0, 8), max_size=8),
+)
+def test_how_asks_are_cut_into_batches_does_not_matter(
+    asked: list[tuple[str, int, str | None]], cuts: list[int]
+) -> None:
+    asks = [ask(key, hour * HOUR, offset, place) for offset, (key, hour, place) in enumerate(asked)]
+    edges = [0, *sorted({cut for cut in cuts if cut < len(asks)}), len(asks)]
+    assert said([asks[start:end] for start, end in pairwise(edges) if start < end]) == said([asks])
+
+
+def said(batches: Sequence[Sequence[Record]]) -> list[Out]:
+    """What one task writes for some batches."""
+    made = stage(scoring(FIRST, SECOND), ())
+    tables = tables_of(made)
+    return [out for batch in batches for out in run_step(made, {ASKS: batch}, tables, progress_ms=22 * HOUR).out]
+
+
 def test_deployments_are_ordered_by_effect_and_sequence() -> None:
     late = Deployment(3, 10 * HOUR, model(3, 0.5), ())
     every = Deployments().with_one(late).with_one(SECOND).with_one(FIRST).with_one(late)
@@ -169,7 +194,7 @@ def test_a_shadow_ends_on_time_also_where_nobody_has_said_yet_that_it_has() -> N
     assert shadows_at(every, 15, 20, 29, 30, 90) == [[], [2, 1], [2, 1], [1], [1]]
     retired = every.with_one(Deployment(3, 30 * HOUR, model(3, 0.5), (until(1, None),)))
     assert shadows_at(retired, 15, 20, 29, 30, 90) == [[], [2, 1], [2, 1], [1], [1]]
-    assert [retired.at(hour * HOUR).sequence for hour in (15, 29, 30)] == [1, 2, 3]  # type: ignore[union-attr]
+    assert [one.sequence for hour in (15, 29, 30) if (one := retired.at(hour * HOUR))] == [1, 2, 3]
     early = every.with_one(Deployment(3, 25 * HOUR, model(5, 0.5), (until(3, 40),)))
     assert shadows_at(early, 24, 25, 30, 39, 40) == [[2, 1], [3], [3], [3], []]
 
