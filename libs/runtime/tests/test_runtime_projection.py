@@ -36,12 +36,12 @@ async def test_a_projection_goes_on_where_its_database_stands(lab: Lab) -> None:
     await lab.create({topic: 2})
     mark = Mark("x-0", 5)
     await lab.append([Out(topic, b"a", b"1", (), 0), Out(topic, marks.key_of("x-0"), None, marks.headers_of(mark), 0)])
-    for value in (b"2", b"3"):
+    for offset, value in enumerate((b"2", b"3")):
         projection = Projection("names", [topic], database.load, database.apply)
         running = asyncio.create_task(projection.run(lab.bus))
         await projection.ready.wait()
         await lab.append([Out(topic, b"a", value, (), 1)])
-        await projection.reached(Part(topic, 1), len(database.values) - 1)
+        await asyncio.wait_for(projection.reached(Part(topic, 1), offset), 30)
         running.cancel()
         assert projection.status().ready
         assert projection.status().lag == 0
