@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 from orders import Order, Rating
-from trimtab.loops.model import Loop, Window
+from trimtab.loops.model import Loop, Window, settling_ms
 
 CLOSE = 1e-9
 Key = str
@@ -161,7 +161,7 @@ class Moments:
         """How often, and how much in all; nothing at all is no sum."""
         if customer not in self._times:
             return 0.0, None
-        end_ms = (at_ms - window.ago_ms) // grain_ms * grain_ms
+        end_ms = (at_ms - settling_ms(grain_ms) - window.ago_ms) // grain_ms * grain_ms
         first, last = np.searchsorted(self._times[customer], [end_ms - window.width_ms, end_ms])
         amounts = self._amounts[customer][first:last]
         return float(len(amounts)), sum(amounts) if amounts else None

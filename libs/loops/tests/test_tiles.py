@@ -87,8 +87,8 @@ def finished(
 
 
 def inside(group: TileGroup, window: Window, payments: Sequence[Payment], key: str, at_ms: int) -> list[Payment]:
-    """The definition: T = floor(t - ago, grain), T - width ≤ time < T."""
-    end = (at_ms - window.ago_ms) // group.grain_ms * group.grain_ms
+    """The definition: T = floor(t - settling - ago, grain), T - width ≤ time < T."""
+    end = (at_ms - group.settling_ms - window.ago_ms) // group.grain_ms * group.grain_ms
     return [p for p in payments if p.key == key and end - window.width_ms <= p.at_ms < end]
 
 
@@ -157,7 +157,7 @@ def test_latest_is_the_newest_event_before_the_grain_and_not_too_old(
 ) -> None:
     found = finished(LATEST, payments, cuts, asks)
     for row, (key, at_ms) in enumerate(asks):
-        before = at_ms // 10 * 10
+        before = (at_ms - 1) // 10 * 10
         fitting = [p for p in payments if p.key == key and at_ms - 1000 <= p.at_ms < before]
         newest = sorted(fitting, key=lambda p: p.at_ms)[-1] if fitting else None
         assert same(found.values["x"][row, 0], newest.x if newest else None)
@@ -215,7 +215,7 @@ def _values(tiles: Mapping[TileKey, Tile]) -> dict[TileKey, object]:
 
 def test_nothing_of_its_own_instant_or_later_counts() -> None:
     payments = [Payment("a", 90, 1.0, None), Payment("a", 100, 2.0, None), Payment("a", 101, 4.0, None)]
-    found = finished(GROUP, payments, [], [("a", 100), ("a", 109), ("a", 110)])
+    found = finished(GROUP, payments, [], [("a", 101), ("a", 110), ("a", 111)])
     assert found.values["total"][:, 0].tolist() == [1.0, 1.0, 7.0]
 
 
@@ -260,10 +260,10 @@ def test_very_many_different_values_are_estimated_and_few_are_exact() -> None:
     payments = [Payment("a", number % 200, None, f"kind {number}") for number in range(30_000)]
     store = OnlineStore([GROUP])
     tiles = folded(GROUP, payments, [7_000], store)
-    found = store.finish("g1", ["a"], np.array([200]))
+    found = store.finish("g1", ["a"], np.array([201]))
     assert found.values["kinds"][0, 0] == pytest.approx(30_000, rel=0.15)
     assert max(len(tile.set_members) for tile in tiles.values()) <= 64 * 1024 * 8
-    few = finished(GROUP, payments[:900], [], [("a", 200)])
+    few = finished(GROUP, payments[:900], [], [("a", 201)])
     assert few.values["kinds"][0, 0] == 900
 
 
@@ -322,9 +322,9 @@ def test_what_changes_within_a_grain_waits_for_asks_from_the_next() -> None:
     later = fold(GROUP, grouped(GROUP, [Payment("a", 12, 1.0, "p")]), tiles.get)
     store.load([(encode_key(key), encode(tile)) for key, tile in later])
     waiting = store.nbytes
-    assert store.finish("g1", ["a"], np.array([19])).values["n"][0, 0] == 1
+    assert store.finish("g1", ["a"], np.array([20])).values["n"][0, 0] == 1
     assert store.nbytes == waiting
-    assert store.finish("g1", ["a"], np.array([20])).values["n"][0, 0] == 2
+    assert store.finish("g1", ["a"], np.array([21])).values["n"][0, 0] == 2
     assert store.nbytes < waiting
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -188,7 +189,8 @@ async def test_a_live_task_says_how_far_it_has_come_no_more_often_than_it_may(
 ) -> None:
     stage, said = counting(lab), lab.prefix + "out"
     await create(lab, stage)
-    async with Running([stage], lab.bus, now_ms=lambda: now_ms, options=replace(QUICK, marks_s=3_600.0)) as running:
+    rarely = replace(QUICK, marks_rest_s=3_600.0)
+    async with Running([stage], lab.bus, now_ms=lambda: now_ms, options=rarely) as running:
         for upto in (100, 200, 300):
             await lab.append([*ruling(lab.prefix + "in", upto), *numbers(lab.prefix + "in", range(upto - 100, upto))])
             await all_out(lab, upto)
@@ -197,6 +199,24 @@ async def test_a_live_task_says_how_far_it_has_come_no_more_often_than_it_may(
     after = [mark for record in await read_all(lab.bus, said) if (mark := marks.read(record)) is not None]
     assert (len(before) > PARTITIONS * PARTITIONS) == at_once
     assert [mark.ms for mark in after[-PARTITIONS:]] == [300] * PARTITIONS
+
+
+def _reached(seeing: Seeing, at_ms: int) -> bool:
+    return seeing.progress_ms == at_ms
+
+
+async def test_the_beginning_of_a_grain_that_is_awaited_ends_every_rest(lab: Lab) -> None:
+    first, second = counting(lab), Seeing(lab, "out", {lab.prefix + "t.count": PARTITIONS})
+    stages = [replace(one, live_interval_ms=3_600_000, awaited_grain_ms=100) for one in (first, second.stage)]
+    await create(lab, *stages)
+    rarely = replace(QUICK, marks_rest_s=3_600.0)
+    async with Running(stages, lab.bus, now_ms=lambda: 300, options=rarely) as running:
+        for upto in (100, 200, 300):
+            await lab.append([*numbers(lab.prefix + "in", range(upto - 100, upto)), *ruling(lab.prefix + "in", upto)])
+            await running.until(partial(_reached, second, upto))
+        await lab.append(ruling(lab.prefix + "in", 350))
+        await asyncio.sleep(0.5)
+        assert second.progress_ms == 300
 
 
 async def test_an_input_is_idle_a_second_after_its_end_and_holds_nobody_back(lab: Lab) -> None:

@@ -106,6 +106,7 @@ def test_a_gate_asks_for_what_was_before_a_record_s_grain_of_time_alone() -> Non
     assert passable(records, Opening(10, NOW_MS, late=False, grain_ms=10)) == 2
     assert passable(records, Opening(9, NOW_MS, late=False, grain_ms=10)) == 0
     assert passable(records, Opening(20, NOW_MS, late=False, grain_ms=10)) == 3
+    assert passable([*records, at(3, 23)], Opening(10, NOW_MS, late=False, grain_ms=10, settling_ms=3)) == 3
 
 
 def test_a_late_gate_lets_live_records_alone_pass() -> None:

@@ -66,10 +66,10 @@ async def test_values_come_with_their_ages(client: httpx.AsyncClient) -> None:
 
 async def test_without_a_time_the_newest_event_counts_just_so(client: httpx.AsyncClient) -> None:
     response = await client.get("/v1/loops/offers/features/last?key=top")
-    assert response.json()["at"] == "2024-06-01T11:59:35.000Z"
+    assert response.json()["at"] == "2024-06-01T11:59:35.500Z"
     assert response.json()["features"] == {
-        "last_place": {"value": "top", "age_ms": 5_000},
-        "last_price": {"value": 4.5, "age_ms": 5_000},
+        "last_place": {"value": "top", "age_ms": 5_500},
+        "last_price": {"value": 4.5, "age_ms": 5_500},
     }
 
 

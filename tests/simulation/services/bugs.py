@@ -34,7 +34,7 @@ ACCEPT, DEDUPE = topics.group("ingest", "accept", NAME), topics.group("ingest", 
 SCORE, JOIN = topics.group("predictor", "score", NAME), topics.group("monitor", "join", NAME)
 FOLD, DECIDE = topics.group("registry", "fold"), topics.group("retrain-controller", "decide")
 FIT = topics.group("trainer", "fit")
-MANY = 40
+MANY = 80
 ACCEPTED = [topics.accepted(NAME, event) for event in loop().events]
 
 

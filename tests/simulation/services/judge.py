@@ -10,6 +10,7 @@ import numpy as np
 from trimtab.contracts import data, envelope, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.prediction import field_name, prediction_schema
+from trimtab.loops.model import settling_ms
 from trimtab.loops.vectors import names_of
 from trimtab.ml.datasets import Dataset
 from trimtab.ml.scoring import Scorer
@@ -139,7 +140,8 @@ def features(ride: Ride, past: Sequence[Ride]) -> Mapping[str, float | None]:
     found: dict[str, float | None] = {"km": ride.km}
     for group in loop().features.groups:
         for window in group.windows:
-            end_ms = (ride.at - window.ago_ms) // group.grain_ms * group.grain_ms
+            grain_ms = group.grain_ms
+            end_ms = (ride.at - settling_ms(grain_ms) - window.ago_ms) // grain_ms * grain_ms
             within = [one.km for one in past if end_ms - window.width_ms <= one.at < end_ms]
             prefix = field_name(f"{group.name}.")
             found[f"{prefix}n_{window.name}"] = float(len(within))

@@ -9,7 +9,7 @@ import polars as pl
 
 from trimtab.loops.aggregates import Plan, compile_plan, whole_plan
 from trimtab.loops.columns import event_columns
-from trimtab.loops.model import Event, Group, Latest, Loop, Window
+from trimtab.loops.model import Event, Group, Latest, Loop, Window, settling_ms
 from trimtab.loops.partials import Ints
 
 TILE_GRAINS = 64
@@ -38,18 +38,31 @@ class TileGroup:
         return self.grain_ms * TILE_GRAINS
 
     @property
+    def settling_ms(self) -> int:
+        """How long before its asker's time a window ends at least, to the grain."""
+        return settling_ms(self.grain_ms)
+
+    @property
     def keep_ms(self) -> int:
         """How far back a window reaches."""
-        return max(window.width_ms + window.ago_ms for window in self.windows)
+        return max(window.width_ms + window.ago_ms for window in self.windows) + self.settling_ms
 
     @cached_property
     def spans_ms(self) -> Ints:
         """[2, w]: widths of the windows, and how long ago they ended."""
         return np.array([[w.width_ms for w in self.windows], [w.ago_ms for w in self.windows]], dtype=np.int64)
 
+    def known_ms(self, at_ms: Ints) -> Ints:
+        """Up to when events count, at most, for asks at these times: a grain of time has ended then, and settled."""
+        settled: Ints = at_ms - self.settling_ms
+        return settled - settled % self.grain_ms
+
     def bounds(self, at_ms: Ints) -> tuple[Ints, Ints]:
-        """Per time and window [n, w] the first grain and the one after the last: [T - width, T), T = floor(t - ago)."""
-        end = (at_ms[:, None] - self.spans_ms[1]) // self.grain_ms
+        """Per time and window [n, w] the first grain and the one after the last.
+
+        [T - width, T) with T = floor(t - settling - ago); a latest value's window begins at t - width.
+        """
+        end = (at_ms[:, None] - self.settling_ms - self.spans_ms[1]) // self.grain_ms
         start = at_ms[:, None] - self.spans_ms[0] if self.newest_only else end * self.grain_ms - self.spans_ms[0]
         return start // self.grain_ms, end
 

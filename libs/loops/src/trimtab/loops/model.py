@@ -64,13 +64,24 @@ class Window:
     ago_ms: int = 0
 
 
+def settling_ms(grain_ms: int) -> int:
+    """How long the end of a grain takes until asks may know of it: by then it has come through a healthy cluster.
+
+    A tenth of the grain, so that windows are hardly older for it, and at most half a second.
+
+    >>> settling_ms(HOUR_MS), settling_ms(5_000), settling_ms(1_000), settling_ms(1)
+    (500, 500, 100, 0)
+    """
+    return min(grain_ms // 10, 500)
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Windowed aggregates of the events `of` with equal `by` fields. `values`: name → SQL aggregate expression.
 
     `digest` identifies the definition: a changed group is another group. `grain_ms` is the resolution of time: windows
     start and end on multiples of it, so that a value depends on its asker's time alone, never on how far the
-    feature service has read.
+    feature service has read; they end at the last that settled before the asker's time (`settling_ms`).
     """
 
     name: str
@@ -113,9 +124,14 @@ class Features:
 
     @property
     def grain_ms(self) -> int:
-        """No looked-up value knows of anything after the beginning of its asker's grain of so many ms."""
+        """The grain of time that divides those of all groups: a looked-up value knows of whole ones alone."""
         grains = [group.grain_ms for group in self.groups] + [latest.grain_ms for latest in self.latest]
         return math.gcd(*grains) or 1
+
+    @property
+    def awaited_ms(self) -> int | None:
+        """Asks wait for the beginnings of grains of so many ms; None: they look nothing up."""
+        return self.grain_ms if self.looked_up else None
 
 
 @dataclass(frozen=True, slots=True)

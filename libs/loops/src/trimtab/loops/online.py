@@ -170,9 +170,8 @@ class _GroupStore:
         return sum(arena.nbytes for arena in (self._rows, *self._sets))
 
     def needs_ms(self, at_ms: Ints) -> int:
-        """Up to when events count for asks at these times: the beginning of the last one's grain."""
-        last_ms = int(at_ms.max(initial=0))
-        return last_ms - last_ms % self._group.grain_ms
+        """Up to when events count for the last of the asks at these times."""
+        return int(self._group.known_ms(at_ms).max(initial=0))
 
     def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> int | None:
         """Replaces tiles; gives their newest event time."""

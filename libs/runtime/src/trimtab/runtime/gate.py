@@ -18,14 +18,15 @@ LIVE_MS = 60_000
 class Opening:
     """How far the gate is open: `passed_ms` by the views' progress (None: no bound), live records anyway if `late`.
 
-    `late`: whether the record has waited `max_wait_ms` already. `now_ms`: the wall clock. `grain_ms`: a record needs
-    what was before its grain of time alone.
+    `late`: whether the record has waited `max_wait_ms` already. `now_ms`: the wall clock. `grain_ms`, `settling_ms`: a
+    record needs what was before a grain of time alone, the one at its time less the settling.
     """
 
     passed_ms: int | None
     now_ms: int
     late: bool
     grain_ms: int = 1
+    settling_ms: int = 0
 
 
 def passable(records: Sequence[Read], opening: Opening) -> int:
@@ -35,7 +36,8 @@ def passable(records: Sequence[Read], opening: Opening) -> int:
     said = [envelope.get(record.headers, envelope.TIME) if record.value is not None else None for record in records]
     dated = [index for index, one in enumerate(said) if one is not None]
     for index, at_ms in zip(dated, times.parse_many([one for one in said if one is not None]), strict=True):
-        needed_ms = at_ms - at_ms % opening.grain_ms
+        settled_ms = at_ms - opening.settling_ms
+        needed_ms = settled_ms - settled_ms % opening.grain_ms
         if needed_ms > opening.passed_ms and not (opening.late and abs(opening.now_ms - at_ms) <= LIVE_MS):
             return index
     return len(records)

@@ -36,7 +36,8 @@ class Gate:
             if topic not in by_topic or by_topic[topic].view.clock != "marks":
                 raise StageInvalidError(stage.group, f"gate {topic} is not one of its views with clock = marks")
         self._readers = [by_topic[topic] for topic in stage.gate]
-        self.max_wait_s, self.grain_ms = stage.max_wait_ms / 1000, stage.gate_grain_ms
+        self.max_wait_s = stage.max_wait_ms / 1000
+        self.grain_ms, self.settling_ms = stage.gate_grain_ms, stage.gate_settling_ms
 
     def passed_ms(self) -> int | None:
         """Up to which event time records may pass; None: all (no gate, or nothing is on its way to the views)."""
@@ -95,7 +96,8 @@ class Intake:
         while limit > 0 and size < BATCH_BYTES and box.waiting and topic not in self._held:
             chunk = box.take(limit, moment.now_s)
             late_s = chunk.arrived_s + self._gate.max_wait_s
-            opening = Opening(moment.passed_ms, moment.now_ms, late_s <= moment.now_s, self._gate.grain_ms)
+            is_late = late_s <= moment.now_s
+            opening = Opening(moment.passed_ms, moment.now_ms, is_late, self._gate.grain_ms, self._gate.settling_ms)
             count = passable(chunk.records, opening)
             if count < len(chunk.records):
                 box.give_back(chunk, count)

@@ -40,6 +40,11 @@ def is_mark(record: Read) -> bool:
     return record.value is None and record.key is not None and record.key.startswith(KEY_PREFIX)
 
 
+def mark_of(record: Read) -> Mark | None:
+    """The mark that a record is; None where it is data or makes no sense."""
+    return read(record) if record.value is None and is_mark(record) else None
+
+
 def read(record: Read) -> Mark | None:
     """The mark in a record for which `is_mark` holds; None where its headers make no sense (it is then skipped)."""
     said = dict(record.headers)

@@ -19,7 +19,7 @@ from trimtab.runtime.errors import RecordRefusedError, RefusalError, StepRaisedE
 from trimtab.runtime.gate import LIVE_MS
 from trimtab.runtime.inbox import Inbox
 from trimtab.runtime.intake import Gate, Intake
-from trimtab.runtime.marks import Mark, task_name
+from trimtab.runtime.marks import Mark, mark_of, task_name
 from trimtab.runtime.options import Options
 from trimtab.runtime.outgoing import Draft
 from trimtab.runtime.parking import WIDE, Narrowed
@@ -100,6 +100,7 @@ class Session:
         self._placed = self._positions()
         self._shown: Mapping[Part, int] = {}
         self._tried = NOTHING_TRIED
+        self._hurried = False
         self._rest_until_s = self._committed_s = self._shown_s = self._marked_s = 0.0
         self.closing = False
         self.refusal: RefusalError | None = None
@@ -111,6 +112,19 @@ class Session:
     def wake(self) -> None:
         """Records have come, or the session is to close."""
         self._wake.set()
+
+    def heard(self, records: Sequence[Read]) -> None:
+        """Records have come. A mark from a grain of time that somebody awaits ends the rest."""
+        if self._stage.awaited_grain_ms is not None and any(self._begins(mark_of(one)) for one in records):
+            self._hurried = True
+        self._wake.set()
+
+    def _begins(self, mark: Mark | None) -> bool:
+        """Whether a mark is from a later grain than what this task has said, and somebody awaits that."""
+        grain_ms = self._stage.awaited_grain_ms
+        if grain_ms is None or mark is None or mark.ms is None:
+            return False
+        return mark.ms // grain_ms > self._said_ms // grain_ms
 
     def release(self) -> None:
         """A view has moved."""
@@ -148,12 +162,12 @@ class Session:
 
     def _next_s(self) -> float:
         now_s = self._loop.time()
-        if self._intake.full(self._limit()):
+        if self._hurried or self._intake.full(self._limit()):
             return now_s
         at_ms, _ = self._opened.progress.now()
+        rest_until_s, marks_s = max(now_s, self._rest_until_s), self._marks_s()
         if self._intake.ready(now_s) or self.effects.ended or at_ms > self._stepped_ms:
-            return max(now_s, self._rest_until_s)
-        marks_s = max(self._marks_due_s(), self._rest_until_s) if self._marks(self._claim()) else math.inf
+            return min(rest_until_s, marks_s)
         unplaced = self._positions() != self._placed or self._offsets() != self._shown
         flush_s = max(self._committed_s, self._shown_s) + self._around.options.flush_s if unplaced else math.inf
         return min(self._intake.wakes_s(), flush_s, marks_s)
@@ -195,6 +209,7 @@ class Session:
     async def _work(self) -> None:
         now_s = self._loop.time()
         self._intake.expire(now_s)
+        self._hurried = False
         records = await self._take(now_s)
         self._opened.refill()
         done = self.effects.take()
@@ -233,7 +248,8 @@ class Session:
             draft.add(traced.rewrite(result.out, result.milestones))
             changed = draft.flush(self._opened.tables)
         positions, offsets, now_s = self._positions(), self._offsets(), self._loop.time()
-        marks = self._marks(self._claim()) if self.closing or now_s >= self._marks_due_s() else []
+        claim = self._claim()
+        marks = self._marks(claim) if self.closing or now_s >= self._marks_due_s(claim) else []
         flush_s = 0.0 if self.closing or self._narrow() else self._around.options.flush_s
         due = now_s >= self._committed_s + flush_s and positions != self._placed
         show = now_s >= self._shown_s + flush_s and offsets != self._shown
@@ -288,8 +304,19 @@ class Session:
             return [Mark(self._name, at_ms), claim]
         return [] if claim == self._said else [claim]
 
-    def _marks_due_s(self) -> float:
-        return self._marked_s + (self._around.options.marks_s if self.is_live() else 0.0)
+    def _marks_s(self) -> float:
+        """When marks will be written, where there are any to write: those that somebody awaits end the rest."""
+        claim = self._claim()
+        if not self._marks(claim):
+            return math.inf
+        due_s = self._marks_due_s(claim)
+        return due_s if self._begins(claim) else max(due_s, self._rest_until_s)
+
+    def _marks_due_s(self, claim: Mark | None) -> float:
+        if not self.is_live():
+            return self._marked_s
+        options = self._around.options
+        return self._marked_s + (options.marks_s if self._begins(claim) else options.marks_rest_s)
 
     def is_live(self) -> bool:
         """Whether event time is the wall clock's; in a replay and behind an outage it is not."""

@@ -183,13 +183,15 @@ class Stage:
     `group`: consumer group `<service>.<verb>[.<loop>]`; the transactional id of a task is `<group>-<partition>`.
     `changelog`: compacted topic with `partitions` partitions that holds each task's position and tables.
     `gate`: topics of `views` whose progress must have passed a record's event time before the record is offered
-    (event time of a record: its `ce_time` header); with `gate_grain_ms`, the beginning of its grain, where what the
-    views show of a time is what was before that. A record dated within a minute of the wall clock waits at most
-    `max_wait_ms`; an older one (a replay) without bound.
+    (event time of a record: its `ce_time` header); with `gate_grain_ms` and `gate_settling_ms`, the beginning of the
+    grain at that time less the settling, where all the step looks at was before that. A record dated within a minute
+    of the wall clock waits at most `max_wait_ms`; an older one (a replay) without bound.
     `commit_interval_ms`: least time between two transactions of a task, unless a batch is full. Stages off the way from
     event to prediction take 100 or more. `live_interval_ms`: the same while the task's time is the wall clock's, and
     fetches rest for half of it. Small transactions and fetches cost a few ms of CPU each, and where they fill a
-    machine, fewer of them end sooner; a replay is a chain in which each rest costs throughput.
+    machine, fewer of them end sooner; a replay is a chain in which each rest costs throughput. `awaited_grain_ms`:
+    somebody waits for the beginning of each grain of so many ms, and hardly for any other time: to tell of it, the
+    stage ends its rest.
     """
 
     group: str
@@ -202,9 +204,11 @@ class Stage:
     views: Sequence[View] = ()
     gate: Sequence[str] = ()
     gate_grain_ms: int = 1
+    gate_settling_ms: int = 0
     max_wait_ms: int = 100
     max_batch: int = 5_000
     commit_interval_ms: int = 10
-    live_interval_ms: int = 30
+    live_interval_ms: int = 15
+    awaited_grain_ms: int | None = None
     perform: Callable[[Effect], Awaitable[Any]] = no_effects
     resume: Callable[[int, Tables], Sequence[Effect]] = nothing_to_resume

@@ -23,7 +23,7 @@ from trimtab.runtime.marks import task_name
 from trimtab.runtime.parking import Parked, Patience
 from trimtab.runtime.position import Held, check_topics, starts
 from trimtab.runtime.progress import Clock, Progress, ReportedClock, writer_clock
-from trimtab.runtime.records import Out
+from trimtab.runtime.records import Out, Read
 from trimtab.runtime.restore import Restored, restore
 from trimtab.runtime.schemas import Published, Resolver
 from trimtab.runtime.session import Opened, Session, Surroundings
@@ -128,13 +128,13 @@ class Task:
         self._closing.set()
         if self._session is not None:
             self._session.closing = True
-            self._session.wake()
+        self._wake()
 
     def refuse(self, refusal: RefusalError) -> None:
         """Stand still for a reason found from outside."""
         if self._state != "stopped" and self._session is not None:
             self._session.refusal = refusal
-            self._session.wake()
+        self._wake()
 
     @property
     def topics(self) -> Mapping[str, TopicInfo]:
@@ -145,13 +145,14 @@ class Task:
         """What the dispatcher heard of an input's end; reaching it starts the time after which it counts as idle."""
         box = self.inboxes[topic]
         if ended and not box.ended:
-            self.wake()
+            self._wake()
         box.end, box.ended = end, ended
 
-    def wake(self) -> None:
-        """Records have been put into the inboxes."""
+    def put(self, topic: str, records: Sequence[Read], now_s: float) -> None:
+        """Records of an input have been fetched."""
+        self.inboxes[topic].put(records, now_s)
         if self._session is not None:
-            self._session.wake()
+            self._session.heard(records)
 
     def resume(self, consumer: Consumer) -> None:
         """After a new assignment that left this task here: go on where the dispatcher was."""
@@ -201,6 +202,10 @@ class Task:
             await transactions.close()
         if isinstance(opened, Standing):
             await self._stand(opened)
+
+    def _wake(self) -> None:
+        if self._session is not None:
+            self._session.wake()
 
     def _halt(self) -> None:
         for topic, box in self.inboxes.items():

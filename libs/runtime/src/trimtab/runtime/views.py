@@ -91,7 +91,7 @@ class ViewReader:
         if self.progress is not None and len(data) < len(records):
             clock = self.progress.clock(str(part.partition))
             for record in records:
-                mark = marks.read(record) if record.value is None and marks.is_mark(record) else None
+                mark = marks.mark_of(record)
                 if mark is not None and isinstance(clock, WriterClock):
                     clock.mark(mark)
             if self._timed is not None:

@@ -18,6 +18,8 @@ from trimtab.runtime.views import Views
 log = structlog.get_logger(__name__)
 
 _POLL_S = 0.2
+AWAITED_REST_S = 0.05
+"""Where the beginnings of grains of time are awaited, fetches rest no longer: they bring the news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,10 @@ class Worker:
     def _rest_s(self) -> float:
         """How long fetches may rest: half as long as transactions do, where all tasks work on events of now."""
         is_live = all(task.is_live for task, _ in self._tasks.values())
-        return self.stage.live_interval_ms / 2000 if is_live else 0.0
+        rest_s = self.stage.live_interval_ms / 2000
+        if self.stage.awaited_grain_ms is not None:
+            rest_s = min(rest_s, AWAITED_REST_S)
+        return rest_s if is_live else 0.0
 
     def _assigned(self, units: frozenset[int]) -> None:
         """Called by the consumer, within the rebalance: tasks that stay go on, the others wait for `_reconcile`."""
@@ -176,11 +181,10 @@ class Worker:
         for part, records in fetched.records.items():
             task = self._task(part)
             if task is not None and (box := task.inboxes[part.topic]).flowing:
-                box.put(records, now_s)
+                task.put(part.topic, records, now_s)
                 if box.full:
                     self._joined().pause(part)
                     box.flowing = False
-                task.wake()
         for part, end in fetched.ends.items():
             if (task := self._task(part)) is not None:
                 task.note_end(part.topic, end, ended=part in fetched.ended)

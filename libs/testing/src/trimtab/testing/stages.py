@@ -16,7 +16,7 @@ from trimtab.runtime.tracing import NO_TRACING, Tracing
 from trimtab.runtime.views import Views
 from trimtab.runtime.worker import Worker
 
-QUICK = Options(flush_s=0.05, marks_s=0.01, backoff_s=0.01, backoff_most_s=0.05, check_s=0.2)
+QUICK = Options(flush_s=0.05, marks_s=0.01, marks_rest_s=0.01, backoff_s=0.01, backoff_most_s=0.05, check_s=0.2)
 """Impatient: for tests."""
 
 

@@ -73,7 +73,7 @@ def looked_up(served: Mapping[str, Served], loop: str, group: str, key: list[str
 def instant(text: str | None, group: TileGroup, store: OnlineStore) -> int:
     """The time asked for; without one, the first at which the newest event of the loop counts."""
     if text is None:
-        return (store.newest_ms or 0) // group.grain_ms * group.grain_ms + group.grain_ms
+        return ((store.newest_ms or 0) // group.grain_ms + 1) * group.grain_ms + group.settling_ms
     try:
         at_ms = times.parse(text)
     except BadTimeError as error:

@@ -103,7 +103,7 @@ class Lifetimes:
         found, self._foreign = self._foreign, []
         for digest, group in self._groups.items():
             if group.newest_only:
-                found += self._hidden(digest, (progress_ms - self._catch_up_ms) // group.tile_ms)
+                found += self._hidden(digest, (progress_ms - group.settling_ms - self._catch_up_ms) // group.tile_ms)
             last = (progress_ms - group.keep_ms - self._catch_up_ms - 1) // group.tile_ms
             found += [place for place in self._ended(digest, last) if self._there(place)]
         self.alive.subtract(place[0] for place in found if place[0] in self._groups)

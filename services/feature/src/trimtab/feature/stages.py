@@ -20,8 +20,8 @@ from trimtab.runtime.stage import UNKNOWN_MS, Batch, Input, Measure, Output, Res
 from trimtab.runtime.table import Table, TableSpec
 
 SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
-LIVE_INTERVAL_MS = 100
-"""An ask waits for what was before its grain of time alone: that is mostly there."""
+LIVE_INTERVAL_MS = 500
+"""Asks wait for beginnings of grains alone, and those end every rest."""
 MOST_BYTES = 900_000
 """Of a record with many events."""
 
@@ -52,6 +52,7 @@ def route_stage(loop: Loop) -> Stage:
         changelog=topics.changelog(SERVICE, ROUTE, loop.name),
         partitions=loop.partitions,
         live_interval_ms=LIVE_INTERVAL_MS,
+        awaited_grain_ms=loop.features.awaited_ms,
         inputs=[
             Input(topics.events(loop.name, source.event), writers=writers, schema=loop.events[source.event].schema)
             for source in needed
@@ -69,6 +70,7 @@ def aggregate_stage(loop: Loop, times: Times) -> Stage:
         changelog=topics.changelog(SERVICE, AGGREGATE, loop.name),
         partitions=loop.partitions,
         live_interval_ms=LIVE_INTERVAL_MS,
+        awaited_grain_ms=loop.features.awaited_ms,
         inputs=[Input(topics.grouped(loop.name), writers=writers, schema=SCHEMAS["grouped"])],
         outputs=[Output(topics.online(loop.name), loop.partitions)],
         tables=[tiles_table(loop.name)],

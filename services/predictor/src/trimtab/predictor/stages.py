@@ -7,7 +7,7 @@ import numpy as np
 
 from trimtab.contracts import envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
-from trimtab.loops.model import Loop
+from trimtab.loops.model import Loop, settling_ms
 from trimtab.predictor.core import Ask, Assemble, Deployment, Deployments, Encoder, Scored, Writer, score
 from trimtab.runtime.records import Headers, Out, Read
 from trimtab.runtime.stage import Batch, Input, Measure, Milestone, Output, Result, Stage, Tables, View
@@ -91,6 +91,7 @@ def stage(predicting: Predicting, views: Sequence[View]) -> Stage:
         views=views,
         gate=[topics.online(loop.name)] if loop.features.looked_up else [],
         gate_grain_ms=loop.features.grain_ms,
+        gate_settling_ms=settling_ms(loop.features.grain_ms),
         step=step,
     )
 

@@ -14,7 +14,9 @@ from trimtab.runtime.views import Views
 from trimtab.runtime.worker import Worker
 from trimtab.testing.simulation.bus import SimulatedBus
 
-_BRISK = Options(flush_s=0.05, marks_s=0.05, backoff_s=0.02, backoff_most_s=0.2, check_s=2.0, close_s=0.3)
+_BRISK = Options(
+    flush_s=0.05, marks_s=0.05, marks_rest_s=0.05, backoff_s=0.02, backoff_most_s=0.2, check_s=2.0, close_s=0.3
+)
 
 
 class Program(Protocol):
