@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, TypeVar
@@ -102,9 +102,7 @@ class Victims:
             try:
                 self._commands.run("down", bootstrap=self.kafka)
             finally:
-                for process in self._commands.processes():
-                    with suppress(psutil.NoSuchProcess):
-                        process.kill()
+                self._commands.kill()
 
     def start(self) -> None:
         """`trimtab up`."""

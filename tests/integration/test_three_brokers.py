@@ -39,8 +39,7 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
     found = Cluster(tmp_path)
     yield found
     found.run("down")
-    for process in found.processes():
-        process.kill()
+    found.kill()
 
 
 class Writer:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ class Cluster:
             except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
         return found
+
+    def kill(self) -> None:
+        """Kill everything that runs on this folder, hard; some of it goes with what is killed before."""
+        running = self.processes()
+        for process in running:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(running, timeout=10)
 
 
 def answers_ready(url: str) -> bool:
