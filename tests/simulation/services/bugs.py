@@ -34,7 +34,7 @@ ACCEPT, DEDUPE = topics.group("ingest", "accept", NAME), topics.group("ingest", 
 SCORE, JOIN = topics.group("predictor", "score", NAME), topics.group("monitor", "join", NAME)
 FOLD, DECIDE = topics.group("registry", "fold"), topics.group("retrain-controller", "decide")
 FIT = topics.group("trainer", "fit")
-MANY = 80
+MANY = 40
 ACCEPTED = [topics.accepted(NAME, event) for event in loop().events]
 
 
@@ -210,7 +210,7 @@ BUGS: Mapping[str, Bug] = {
     "gate ignored": planted("recomputed", SCORE, hasty),
     "candidate served unjudged": planted("in force were", SCORE, unjudged),
     "join remembers without a commit": planted("outcomes", JOIN, hoarding, Kind.LOSE),
-    "version outside of the transaction": planted("versions are", FOLD, counting, Kind.UNANSWERED),
+    "version outside of the transaction": planted("versions are", FOLD, counting, Kind.HOLD),
     "controller forgets requests": planted("2 requests", DECIDE, forgetful),
     "zombie trainer": Bug(Assembly(bus=Unfenced), "had 2 ends", "trainer", Kind.PAUSE),
 }

@@ -13,7 +13,7 @@ from tests.simulation.services.stand import plan_of, stand
 from tests.simulation.services.world import CHAPTERS, Plan
 from tests.simulation.short import SERVICES_FIXED, SERVICES_FRESH
 
-MOST_SEEDS = 12
+MOST_SEEDS = 20
 """Within so many seeds every planted bug has to show."""
 
 

@@ -114,15 +114,15 @@ class Session:
         self._wake.set()
 
     def heard(self, records: Sequence[Read]) -> None:
-        """Records have come. A mark from a grain of time that somebody awaits ends the rest."""
-        if self._stage.awaited_grain_ms is not None and any(self._begins(mark_of(one)) for one in records):
-            self._hurried = True
+        """Records have come. A mark of now from a grain of time that somebody awaits ends the rest."""
+        if self._stage.awaited_grain_ms is not None and self.is_live():
+            self._hurried = self._hurried or any(self._is_awaited(mark_of(one)) for one in records)
         self._wake.set()
 
-    def _begins(self, mark: Mark | None) -> bool:
-        """Whether a mark is from a later grain than what this task has said, and somebody awaits that."""
+    def _is_awaited(self, mark: Mark | None) -> bool:
+        """Whether a mark is of now, and from a later grain than what this task has said, where somebody awaits that."""
         grain_ms = self._stage.awaited_grain_ms
-        if grain_ms is None or mark is None or mark.ms is None:
+        if grain_ms is None or mark is None or mark.ms is None or not self.is_live():
             return False
         return mark.ms // grain_ms > self._said_ms // grain_ms
 
@@ -310,13 +310,13 @@ class Session:
         if not self._marks(claim):
             return math.inf
         due_s = self._marks_due_s(claim)
-        return due_s if self._begins(claim) else max(due_s, self._rest_until_s)
+        return due_s if self._is_awaited(claim) else max(due_s, self._rest_until_s)
 
     def _marks_due_s(self, claim: Mark | None) -> float:
         if not self.is_live():
             return self._marked_s
         options = self._around.options
-        return self._marked_s + (options.marks_s if self._begins(claim) else options.marks_rest_s)
+        return self._marked_s + (options.marks_s if self._is_awaited(claim) else options.marks_rest_s)
 
     def is_live(self) -> bool:
         """Whether event time is the wall clock's; in a replay and behind an outage it is not."""
