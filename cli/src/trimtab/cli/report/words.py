@@ -54,9 +54,8 @@ def effort(report: Report) -> Iterator[str]:
         helped = sum(low > 0 for _, low, _ in watched)
         harmed = sum(high < 0 for _, _, high in watched)
         yield (
-            f"Of {number(len(watched), 'promotion')} with a watched predecessor, {helped} were clearly better than it, "
-            f"{harmed} clearly worse, and {len(watched) - helped - harmed} made no difference "
-            "that the watch could tell."
+            f"{number(len(watched), 'promotion')} with a watched predecessor: clearly better than it {helped}, "
+            f"clearly worse {harmed}, no difference that the watch could tell {len(watched) - helped - harmed}."
         )
 
 
