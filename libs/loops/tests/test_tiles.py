@@ -219,6 +219,11 @@ def test_nothing_of_its_own_instant_or_later_counts() -> None:
     assert found.values["total"][:, 0].tolist() == [1.0, 1.0, 7.0]
 
 
+def test_a_grain_settles_before_it_counts() -> None:
+    found = finished(GROUP, [Payment("a", 95, 1.0, None)], [], [("a", 99), ("a", 100), ("a", 101)])
+    assert found.values["n"][:, 0].tolist() == [0.0, 0.0, 1.0]
+
+
 def test_a_null_key_is_equal_to_nothing() -> None:
     store = OnlineStore([GROUP])
     folded(GROUP, [Payment("a", 5, 1.0, "p")], [], store)
