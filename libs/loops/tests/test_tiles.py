@@ -251,6 +251,47 @@ def test_values_do_not_depend_on_what_was_evicted() -> None:
         assert np.array_equal(a, b, equal_nan=a.dtype != object), name
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.2, 0.8]), st.integers(0, 400), st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_a_store_that_dropped_tiles_is_one_that_never_had_them(
+    seed: int, elsewhere: float, oldest: int, twice: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    paid = [
+        Payment(str(key), int(at), float(at % 7), str(at % 11))
+        for key, at in zip(generator.choice(["a", "b", "c"], 300), generator.integers(0, 260_000, 300), strict=True)
+    ]
+    tiles = folded(DEEP, paid, [])
+    gone = [place for place in tiles if place[2] < oldest or generator.random() < elsewhere]
+    dropped, never = OnlineStore([DEEP]), OnlineStore([DEEP])
+    dropped.put(list(tiles.items()))
+    for some in (gone[::2], gone[1::2]) if twice else (gone,):
+        dropped.put([(place, None) for place in some])
+    never.put([(place, tile) for place, tile in tiles.items() if place not in set(gone)])
+    assert (dropped.keys, dropped.rows) == (never.keys, never.rows)
+    for later in (0, 1):
+        at_ms = np.array([90_000, 200_000, 270_000], dtype=np.int64)
+        for name in VALUES:
+            a, b = (store.finish("g2", ["a", "b", "c"], at_ms).values[name] for store in (dropped, never))
+            assert np.array_equal(a, b, equal_nan=a.dtype != object), (name, later)
+        for store in (dropped, never):
+            store.put(list(tiles.items())[::3])
+
+
+def test_no_ask_waits_for_what_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.loops.online.MOST_DROPS", 3)
+    store = OnlineStore([GROUP])
+    tiles = folded(GROUP, [Payment(key, 5, 1.0, None) for key in "abcdef"], [], store)
+    everybody = list("abcdef")
+    assert store.finish("g1", everybody, np.array([100] * 6)).values["n"][:, 0].sum() == 6
+    places = [(encode_key(place), None) for place in tiles]
+    store.load(places[:3])
+    assert store.finish("g1", everybody, np.array([5_000] * 6)).values["n"][:, 0].sum() == 0
+    assert store.finish("g1", everybody, np.array([100] * 6)).values["n"][:, 0].sum() == 6
+    store.load([*places[3:5], (places[0][0], encode(tiles["g1", "a", 0]))])
+    assert store.finish("g1", everybody, np.array([100] * 6)).values["n"][:, 0].tolist() == [1, 0, 0, 0, 0, 1]
+
+
 def test_a_key_whose_tiles_are_gone_is_forgotten() -> None:
     store = OnlineStore([GROUP])
     tiles = folded(GROUP, [Payment("a", 5, 1.0, "p"), Payment("b", 5, 1.0, "p")], [], store)
@@ -340,8 +381,8 @@ def test_what_waits_is_taken_in_as_it_is_asked_for_or_becomes_too_much(monkeypat
     tiles = folded(GROUP, paid, range(1, 12), store)
     gone = [(encode_key(place), None) for place in tiles if place[1] == "b"]
     store.load(gone)
-    found = store.finish("g1", ["a", "b", "c"], np.array([3000] * 3))
-    assert found.values["n"][:, 1].tolist() == [4.0, 0.0, 4.0]
+    found = store.finish("g1", ["a", "c"], np.array([3000] * 2))
+    assert found.values["n"][:, 1].tolist() == [4.0, 4.0]
     assert store.keys == 2
 
 

@@ -175,6 +175,23 @@ def test_tiles_that_no_ask_may_see_get_a_tombstone(loop: Loop) -> None:
     assert sum(one.value for one in result.measures if one.metric == telemetry.FEATURE_CONTRIBUTIONS) == 0
 
 
+def test_tiles_of_a_year_go_step_by_step_also_after_a_restart(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.feature.stages.LEAST_GONE", 3)
+    stage = aggregate_stage(loop, reached(NOON + 90 * HOUR))
+    tables = tables_of(stage)
+    grouped = as_read(route(loop, [shown(loop, at, f"place {at}", 1.0, NOON) for at in range(10)]))
+    run_step(stage, {topics.grouped("offers"): grouped}, tables, progress_ms=NOON)
+    left = []
+    for _ in range(4):
+        run_step(stage, {}, tables, progress_ms=NOON + 90 * HOUR)
+        left.append(len(tables["tiles"]))
+    again = aggregate_stage(loop, reached(NOON + 90 * HOUR))
+    for _ in range(4):
+        run_step(again, {}, tables, progress_ms=NOON + 90 * HOUR)
+        left.append(len(tables["tiles"]))
+    assert left == [17, 14, 11, 8, 5, 2, 0, 0]
+
+
 @pytest.mark.parametrize(("times", "left"), [(None, 4), (HOUR, 4), (3 * HOUR + 20 * 60_000, 2)])
 def test_tiles_stay_until_the_loop_as_a_whole_has_passed_them(loop: Loop, times: int | None, left: int) -> None:
     stage = aggregate_stage(loop, LoopTimes() if times is None else reached(NOON + times))

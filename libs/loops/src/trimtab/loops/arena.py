@@ -93,6 +93,11 @@ class Arena:
             found[chosen] = start + self._at[start : start + int(self._length[key])].searchsorted(at[chosen])
         return found
 
+    def first(self, keys: Ints) -> Ints:
+        """Where the first row of each key stands."""
+        self._know(keys)
+        return self._start[keys]
+
     def take(self, starts: Ints, ends: Ints) -> Found:
         """The rows from `starts` to `ends` (as `find` gives them), range after range."""
         lengths = np.maximum(ends - starts, 0)
@@ -125,8 +130,15 @@ class Arena:
         for column, values in zip(self._columns, rows.columns, strict=True):
             column[index] = values
         self._length[keys] = needed
-        if self._left > self._used // 2 and self._used > _FIRST_ROWS:
-            self._compact()
+        self._compact_if_sparse()
+
+    def cut(self, keys: Ints, counts: Ints) -> None:
+        """Each key loses so many of its first rows. `keys` are different ones."""
+        self._start[keys] += counts
+        self._length[keys] -= counts
+        self._room[keys] -= counts
+        self._left += int(counts.sum())
+        self._compact_if_sparse()
 
     def live(self, numbers: Sequence[int]) -> Floats:
         """All values in some columns that are not NaN."""
@@ -165,6 +177,10 @@ class Arena:
             capacity = max(rows, 2 * len(self._at))
             self._at = _grown(self._at, self._used, capacity)
             self._columns = [_grown(column, self._used, capacity) for column in self._columns]
+
+    def _compact_if_sparse(self) -> None:
+        if self._left > self._used // 2 and self._used > _FIRST_ROWS:
+            self._compact()
 
     def _compact(self) -> None:
         """Moves all rows together, each key with a little room."""

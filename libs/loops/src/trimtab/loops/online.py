@@ -8,6 +8,7 @@ window is. A value depends on the rows inside its window alone, never on what wa
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,13 @@ from trimtab.loops.partials import Columns, Floats, Ints, Segments
 from trimtab.loops.tile_records import decode, decode_key
 from trimtab.loops.tiles import NO_TILE, Codes, Tile, TileKey, stack, union
 
+Waiting = TypeVar("Waiting", bytes, None)
+
 _FEW_TEXTS = 10_000
 MOST_PENDING = 50_000
 """Records that wait to be taken in; beyond, a fifth is, which takes about a quarter of a second."""
+MOST_DROPS = 1_000
+"""Tiles that wait to be dropped."""
 GRAINS_A_LEVEL = 2_048
 """A group whose longest window has more grains gets another level."""
 NOBODY = 0
@@ -54,11 +59,13 @@ class OnlineStore:
     Loaded records are taken in when somebody asks for more than was taken in: of a tile that changed ten times
     meanwhile one state is decoded, and where nobody asks, hardly any. So what a log still tells of tiles that are long
     gone costs next to nothing, and what changes within a grain of time is taken in once, when asks come from the next.
+    A tile that goes is seen by no ask any more: those are dropped a thousand at a time, and no ask waits for them.
     """
 
     def __init__(self, groups: Iterable[TileGroup]) -> None:
         self._groups = {group.digest: _GroupStore(group) for group in groups}
-        self._pending: dict[bytes, bytes | None] = {}
+        self._pending: dict[bytes, bytes] = {}
+        self._drops: dict[bytes, None] = {}
         self._waiting_bytes = 0
         self._begun = False
         self._newest_ms: int | None = None
@@ -82,13 +89,18 @@ class OnlineStore:
 
         A record that cannot be read raises a CodecError here or at any later use, until another one replaces it.
         """
-        pending = self._pending
+        pending, drops = self._pending, self._drops
         for key, value in records:
-            self._waiting_bytes += len(value or b"") - len(pending.pop(key, None) or b"")
-            if value is not None or self._begun:  # at first there is nothing to drop
+            self._waiting_bytes += len(value or b"") - len(pending.pop(key, b""))
+            if value is not None:
+                drops.pop(key, None)
                 pending[key] = value  # what changed last stands last
+            elif self._begun:  # at first there is nothing to drop
+                drops[key] = None
         if len(pending) > MOST_PENDING:
             self._take_in(MOST_PENDING // 5)
+        if len(drops) > MOST_DROPS:
+            self._drop()
 
     def reached(self, at_ms: int) -> None:
         """What was loaded tells of all events up to this time: asks need no more for what was before it."""
@@ -101,13 +113,20 @@ class OnlineStore:
         if not self._pending:
             return
         taken = list(islice(self._pending.items(), most))
-        digests = self._groups.keys()
-        places = ((decode_key(key), value) for key, value in taken)
-        known = [(place, value) for place, value in places if place[0] in digests]
-        self.put([(place, None if value is None else decode(value)) for place, value in known])
+        self.put([(place, decode(value)) for place, value in self._known(taken)])
         for key, value in taken:
             del self._pending[key]
-            self._waiting_bytes -= len(value or b"")
+            self._waiting_bytes -= len(value)
+
+    def _drop(self) -> None:
+        """Drop what waits for it."""
+        self.put([(place, None) for place, _ in self._known(self._drops.items())])
+        self._drops.clear()
+
+    def _known(self, records: Iterable[tuple[bytes, Waiting]]) -> list[tuple[TileKey, Waiting]]:
+        """The records of the store's own groups."""
+        places = ((decode_key(key), value) for key, value in records)
+        return [(place, value) for place, value in places if place[0] in self._groups]
 
     def finish(self, digest: str, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
@@ -128,12 +147,14 @@ class OnlineStore:
     def keys(self) -> int:
         """How many keys there are, over all groups."""
         self._take_in()
+        self._drop()
         return sum(group.keys for group in self._groups.values())
 
     @property
     def rows(self) -> int:
         """How many grains are not empty, over all groups."""
         self._take_in()
+        self._drop()
         return sum(group.rows for group in self._groups.values())
 
     @property
@@ -346,7 +367,11 @@ def _replace_rows(arena: Arena, keys: Ints, units: Ints, rows: Found) -> None:
 
 
 def _replace_spans(arena: Arena, keys: Ints, spans: Ints, width: int, rows: Found) -> None:
-    """Rewrites each key from its first changed span on; mostly that is its end."""
+    """Rewrites each key from its first changed span on; mostly that is its end. What only loses its head is cut."""
+    if len(rows.of) == 0:
+        keys, spans = _cut_heads(arena, keys, spans, width)
+    if len(keys) == 0:
+        return
     different, first, of_span = np.unique(keys, return_index=True, return_inverse=True)
     starts, old = arena.tail(different, spans[first])
     codes = of_span * _FAR + spans // width
@@ -356,6 +381,18 @@ def _replace_spans(arena: Arena, keys: Ints, spans: Ints, width: int, rows: Foun
     order = np.lexsort((at, of))
     columns = [np.concatenate([a[kept], b])[order] for a, b in zip(old.columns, rows.columns, strict=True)]
     arena.replace_tail(different, starts, Found(of[order], at[order], columns))
+
+
+def _cut_heads(arena: Arena, keys: Ints, spans: Ints, width: int) -> tuple[Ints, Ints]:
+    """Empties the spans of keys that have nothing before or between them, as when the oldest go; the others stay."""
+    different, first, of_span = np.unique(keys, return_index=True, return_inverse=True)
+    starts, ends = arena.find(keys, spans), arena.find(keys, spans + width)
+    emptied = np.bincount(of_span, weights=ends - starts, minlength=len(different)).astype(np.int64)
+    last = np.append(first[1:], len(keys)) - 1
+    head = arena.find(different, spans[last] + width) - arena.first(different) == emptied
+    arena.cut(different[head], emptied[head])
+    others = ~head[of_span]
+    return keys[others], spans[others]
 
 
 def _mapped(codes: Floats, mapping: Floats) -> Floats:

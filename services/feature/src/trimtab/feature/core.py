@@ -1,9 +1,10 @@
 """What goes into which group, and what its tiles become. Pure: decoded columns and tiles in, tiles out."""
 
-from bisect import bisect_left, insort
+from bisect import insort
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -98,33 +99,45 @@ class Lifetimes:
             self._hiding[digest].setdefault(tile, []).append(key)
             insort(self._tiles.setdefault((digest, key), []), tile)
 
-    def gone(self, progress_ms: int) -> list[TileKey]:
-        """The tiles that can go now, each said once: also those of groups that the declaration has no more."""
-        found, self._foreign = self._foreign, []
-        for digest, group in self._groups.items():
-            if group.newest_only:
-                found += self._hidden(digest, (progress_ms - group.settling_ms - self._catch_up_ms) // group.tile_ms)
-            last = (progress_ms - group.keep_ms - self._catch_up_ms - 1) // group.tile_ms
-            found += [place for place in self._ended(digest, last) if self._there(place)]
+    def gone(self, progress_ms: int, most: int | None = None) -> list[TileKey]:
+        """The tiles that can go now, each said once: also those of groups that the declaration has no more.
+
+        With `most` the rest is said when this is asked again: it is in nobody's way, no ask sees it.
+        """
+        found = list(islice(self._leaving(progress_ms), most))
         self.alive.subtract(place[0] for place in found if place[0] in self._groups)
         return found
 
-    def _ended(self, digest: str, end: int) -> list[TileKey]:
+    def _leaving(self, progress_ms: int) -> Iterator[TileKey]:
+        """What can go. Whoever stops in the midst finds the rest in another one."""
+        while self._foreign:
+            yield self._foreign.pop()
+        for digest, group in self._groups.items():
+            if group.newest_only:
+                yield from self._hidden(digest, (progress_ms - group.settling_ms - self._catch_up_ms) // group.tile_ms)
+            last = (progress_ms - group.keep_ms - self._catch_up_ms - 1) // group.tile_ms
+            yield from (place for place in self._ended(digest, last) if self._there(place))
+
+    def _ended(self, digest: str, end: int) -> Iterator[TileKey]:
         """The tiles that end before the tile of that number."""
         tiles = self._keys[digest]
-        ended = [tile for tile in tiles if tile < end]
-        return [(digest, key, tile) for tile in sorted(ended) for key in tiles.pop(tile)]
-
-    def _hidden(self, digest: str, end: int) -> list[TileKey]:
-        """The tiles older than another of their key that ends before the tile of that number."""
-        tiles, found = self._hiding[digest], list[TileKey]()
         for tile in sorted(tile for tile in tiles if tile < end):
-            for key in tiles.pop(tile):
-                held = self._tiles.get((digest, key), [])
-                older = bisect_left(held, tile)
-                found += [(digest, key, number) for number in held[:older]]
-                del held[:older]
-        return found
+            keys = tiles[tile]
+            while keys:
+                yield digest, keys.pop(), tile
+            del tiles[tile]
+
+    def _hidden(self, digest: str, end: int) -> Iterator[TileKey]:
+        """The tiles older than another of their key that ends before the tile of that number."""
+        tiles = self._hiding[digest]
+        for tile in sorted(tile for tile in tiles if tile < end):
+            keys = tiles[tile]
+            while keys:
+                held = self._tiles.get((digest, keys[-1]), [])
+                while held and held[0] < tile:
+                    yield digest, keys[-1], held.pop(0)
+                keys.pop()
+            del tiles[tile]
 
     def _there(self, place: TileKey) -> bool:
         """Whether a tile has not gone yet, hidden by a newer one; one of a latest value is forgotten with this."""

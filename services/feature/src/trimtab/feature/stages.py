@@ -22,6 +22,8 @@ from trimtab.runtime.table import Table, TableSpec
 SERVICE, ROUTE, AGGREGATE = "feature", "route", "aggregate"
 LIVE_INTERVAL_MS = 500
 """Asks wait for beginnings of grains alone, and those end every rest."""
+LEAST_GONE = 1_000
+"""So many tiles may go in a step, and two for each that it changed: nobody waits while those of a year go."""
 MOST_BYTES = 900_000
 """Of a record with many events."""
 
@@ -127,6 +129,7 @@ class AggregateStep:
         lifetimes = self._lifetimes(partition, tiles)
         reached_ms = self._reached_ms(batch.progress_ms)
         measures: list[Measure] = []
+        changed = 0
         for digest, events in self._read(batch).items():
             group = self._groups[digest]
             fresh = in_time(group, events, reached_ms, self._loop.catch_up_ms)
@@ -134,9 +137,10 @@ class AggregateStep:
                 if place not in tiles:
                     lifetimes.add(place)
                 tiles.put(place, tile)
+                changed += 1
             measures += self._measures(group, len(events), len(fresh))
         if reached_ms != UNKNOWN_MS:
-            for place in lifetimes.gone(reached_ms):
+            for place in lifetimes.gone(reached_ms, LEAST_GONE + 2 * changed):
                 tiles.remove(place)
         return Result(measures=[*measures, *self._alive()])
 
