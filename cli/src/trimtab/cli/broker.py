@@ -31,7 +31,7 @@ from trimtab.cli.jars.progress import user_cache
 from trimtab.cli.processes import Identity, end, free_ports, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
-JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError")
+JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 START_S = 60.0
 STOP_S = 20.0
 RELEASE = "kafka.release"
