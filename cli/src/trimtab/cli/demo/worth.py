@@ -15,7 +15,7 @@ from trimtab.cli.demo.collect import Collected
 from trimtab.cli.report.data import Contender
 from trimtab.contracts import topics
 from trimtab.loops.model import Loop
-from trimtab.trainer.adapters.columns import columns
+from trimtab.trainer.adapters.columns import dataset, settled
 
 DAY_MS = 86_400_000
 EVERY_MS = 30 * DAY_MS
@@ -25,7 +25,8 @@ Told = Callable[[str], None]
 
 def history_of(loop: Loop, collected: Collected) -> History:
     """The predictions with their features, in event-time order, and their outcomes."""
-    return History(loop, *columns(loop, collected.predictions.sort("at_ms", "key"), collected.outcomes))
+    predictions = collected.predictions.sort("at_ms", "key")
+    return History(loop, dataset(loop, predictions), settled(loop, predictions, collected.outcomes))
 
 
 def worth(loop: Loop, collected: Collected, told: Told) -> Sequence[Contender]:

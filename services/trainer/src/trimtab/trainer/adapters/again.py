@@ -15,9 +15,9 @@ from trimtab.ml.datasets import Dataset
 from trimtab.runtime.bus import Bus
 from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Range, stretch
-from trimtab.trainer.adapters.columns import OUTCOMES, columns, from_table
+from trimtab.trainer.adapters.columns import OUTCOMES, from_table, matured
 from trimtab.trainer.adapters.columns import predictions as predictions_of
-from trimtab.trainer.core import cut, matured
+from trimtab.trainer.core import cut
 from trimtab.trainer.errors import RangeGoneError
 
 
@@ -54,7 +54,7 @@ async def from_log(bus: Bus, loop: Loop, trained: ModelTrained) -> Dataset:
     """The rows from the ranges that the model names. Raises RangeGoneError."""
     predictions = await stretch(bus, _ranges(trained, topics.predictions(loop.name)), predictions_of(loop))
     outcomes = await stretch(bus, _ranges(trained, topics.outcomes(loop.name)), OUTCOMES)
-    rows = matured(loop, *columns(loop, predictions, outcomes), trained.at_ms)
+    rows = matured(loop, predictions, outcomes, trained.at_ms)
     return cut(loop, rows, trained.at_ms).fit if trained.gate.verdict == "failed" else rows
 
 

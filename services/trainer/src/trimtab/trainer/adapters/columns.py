@@ -17,7 +17,7 @@ from trimtab.loops.vectors import names_of
 from trimtab.ml.datasets import Dataset
 from trimtab.runtime.records import Read
 from trimtab.runtime.schemas import every
-from trimtab.trainer.core.rows import Outcomes
+from trimtab.trainer.core.rows import Outcomes, chosen
 
 Frame = Callable[[Sequence[Read]], pl.DataFrame]
 
@@ -119,13 +119,20 @@ def _features(schema: Schema) -> Any:
     return next((field["type"] for field in schema.get("fields", ()) if field["name"] == "features"), None)
 
 
-def columns(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> tuple[Dataset, Outcomes]:
-    """Both as the core takes them; outcomes of predictions that are not there are left out."""
+def matured(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame, at_ms: int) -> Dataset:
+    """The rows to train on at event time `at_ms`."""
+    known = settled(loop, predictions, outcomes)
+    rows, of = chosen(loop, texts(predictions["key"]), predictions["at_ms"].to_numpy(), known, at_ms)
+    return replace(dataset(loop, predictions[rows]), labels=known.labels[of])
+
+
+def settled(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> Outcomes:
+    """Outcomes as the core takes them; those of predictions that are not there are left out."""
     placed = predictions.with_row_index("row").select("row", "partition", "offset")
     joined = outcomes.join(
         placed, left_on=["prediction_partition", "prediction_offset"], right_on=["partition", "offset"], how="inner"
     )
-    return dataset(loop, predictions), Outcomes(
+    return Outcomes(
         row=joined["row"].cast(pl.Int64).to_numpy(),
         settled_at_ms=joined["settled_at_ms"].to_numpy(),
         revision=joined["revision"].cast(pl.Int64).to_numpy(),

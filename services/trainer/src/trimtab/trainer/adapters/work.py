@@ -19,10 +19,10 @@ from trimtab.ml.scoring import Scorer
 from trimtab.runtime.bus import Bus
 from trimtab.store.blobs import Blobs
 from trimtab.trainer.adapters.cache import Cache, Cached
-from trimtab.trainer.adapters.columns import OUTCOMES, columns, table
+from trimtab.trainer.adapters.columns import OUTCOMES, matured, table
 from trimtab.trainer.adapters.columns import predictions as predictions_of
 from trimtab.trainer.adapters.orders import Order
-from trimtab.trainer.core import Begun, Job, Known, Train, Trained, matured, train, unheard
+from trimtab.trainer.core import Begun, Job, Known, Train, Trained, train, unheard
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ async def gather(bus: Bus, folder: Path, loop: Loop, at_ms: int) -> Gathered:
     cache = Cache(folder, bus)
     predictions = await cache.read(topics.predictions(loop.name), key(loop), predictions_of(loop))
     outcomes = await cache.read(topics.outcomes(loop.name), _OUTCOMES, OUTCOMES)
-    return Gathered(matured(loop, *columns(loop, predictions.rows, outcomes.rows), at_ms), predictions, outcomes)
+    return Gathered(matured(loop, predictions.rows, outcomes.rows, at_ms), predictions, outcomes)
 
 
 async def newest_ms(bus: Bus, folder: Path, loop: Loop) -> int:

@@ -38,21 +38,28 @@ def newest(outcomes: Outcomes, known_by_ms: int) -> NDArray[np.intp]:
 
 
 def matured(loop: Loop, predictions: Dataset, outcomes: Outcomes, at_ms: int) -> Dataset:
-    """The rows to train on at event time `at_ms`, sorted by (at_ms, key).
+    """The rows to train on at event time `at_ms`, as `chosen` finds them. The labels of `predictions` are ignored."""
+    rows, of = chosen(loop, predictions.keys, predictions.at_ms, outcomes, at_ms)
+    return replace(predictions.take(rows), labels=outcomes.labels[of])
 
-    Predictions at least `mature` old and inside `[train] window`, with the newest outcome known by then, where that has
-    a label and the stream was not held. `predictions`: all that were made, any order; their labels are ignored.
+
+def chosen(
+    loop: Loop, keys: NDArray[np.object_], asked_ms: NDArray[np.int64], outcomes: Outcomes, at_ms: int
+) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Which predictions to train on at event time `at_ms`, sorted by (at_ms, key), and the outcome of each.
+
+    Those at least `mature` old and inside `[train] window`, with the newest outcome known by then, where that has a
+    label and the stream was not held. `keys`, `asked_ms`: of all predictions that were made, any order.
     """
-    chosen = newest(outcomes, at_ms)
-    chosen = chosen[outcomes.labelled[chosen] & ~outcomes.suspect[chosen]]
-    rows = outcomes.row[chosen]
-    asked = predictions.at_ms[rows]
-    inside = asked <= at_ms - loop.label.mature_ms
+    of = newest(outcomes, at_ms)
+    of = of[outcomes.labelled[of] & ~outcomes.suspect[of]]
+    rows = outcomes.row[of]
+    inside = asked_ms[rows] <= at_ms - loop.label.mature_ms
     if loop.train.window_ms is not None:
-        inside &= asked > at_ms - loop.train.window_ms
-    chosen, rows = chosen[inside], rows[inside]
-    order = np.lexsort((predictions.keys[rows].astype(str), predictions.at_ms[rows]))
-    return replace(predictions.take(rows[order]), labels=outcomes.labels[chosen[order]])
+        inside &= asked_ms[rows] > at_ms - loop.train.window_ms
+    of, rows = of[inside], rows[inside]
+    order = np.lexsort((keys[rows].astype(str), asked_ms[rows]))
+    return rows[order], of[order]
 
 
 @dataclass(frozen=True, slots=True)
