@@ -82,3 +82,34 @@ def test_a_killed_nursery_takes_its_children_along_and_another_one_takes_over(nu
     soon(lambda: child.ended() == -signal.SIGTERM)
     again = nursery.launch(program(tmp_path, "go"))
     soon(lambda: again.ended() == 3)
+
+
+def test_the_next_service_is_what_waits_in_reserve_with_all_imported(nursery: Nursery, tmp_path: Path) -> None:
+    first = nursery.launch(program(tmp_path, "stay"))
+    made = nursery_of(tmp_path / "nursery.log")
+    waiting = reserve(made, first.who.pid)
+    child = nursery.launch(program(tmp_path, "go"))
+    assert child.who.pid == waiting.pid
+    soon(lambda: child.ended() == 3)
+    assert "go" in (tmp_path / "logs" / "go.log").read_text()
+
+
+def test_a_reserve_that_was_killed_is_not_missed(nursery: Nursery, tmp_path: Path) -> None:
+    first = nursery.launch(program(tmp_path, "stay"))
+    waiting = reserve(nursery_of(tmp_path / "nursery.log"), first.who.pid)
+    waiting.kill()
+    soon(lambda: waiting.pid not in psutil.pids())
+    child = nursery.launch(program(tmp_path, "go"))
+    soon(lambda: child.ended() == 3)
+
+
+def nursery_of(log: Path) -> psutil.Process:
+    """The one whose errors go there."""
+    [found] = [one for one in psutil.Process().children() if str(log) in (file.path for file in one.open_files())]
+    return found
+
+
+def reserve(nursery: psutil.Process, first: int) -> psutil.Process:
+    """What it has made without an order, beside a first child that runs."""
+    soon(lambda: len(nursery.children()) == 2)
+    return next(one for one in nursery.children() if one.pid != first)

@@ -2,7 +2,8 @@
 
 `python -m trimtab.cli.cluster.nursery`: an order on each line of stdin, what became of it on stdout; it ends with its
 stdin. Seven interpreters that each import the same are what starting a cluster would otherwise wait for. Only what
-starts no thread is imported here, because a fork takes along none: each service still imports polars by itself.
+starts no thread is imported here, because a fork takes along none. Once nothing has been ordered for a while, one child
+is made in reserve that has imported the rest as well: what takes the place of a killed service starts the sooner.
 """
 
 import ctypes
@@ -34,6 +35,10 @@ SHARED = (
     "tomllib",
     "statistics",
 )
+RESERVED = ("polars", "trimtab.loops.declaration", "trimtab.loops.vectors", "trimtab.ml.scoring")
+"""What most services import beside that; some of it starts threads."""
+QUIET_S = 3.0
+"""Without an order, before a child is made in reserve: a cluster that starts needs the cores for itself."""
 PR_SET_NAME = 15
 
 
@@ -46,26 +51,55 @@ class Order:
     log: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """A child that waits for its order at the other end of a pipe."""
+
+    pid: int
+    pipe: int
+
+    def take(self, line: bytes) -> bool:
+        """Give it an order; False where it has ended."""
+        try:
+            os.write(self.pipe, line)
+        except BrokenPipeError:
+            return False
+        finally:
+            os.close(self.pipe)
+        return True
+
+
 def main() -> None:
     """Serve until stdin ends; in a forked child, run what was ordered."""
     for name in SHARED:
         import_module(name)
     gc.collect()
     gc.freeze()
-    order = serve()
-    if order is not None:
+    line = serve()
+    if line:
+        order = Order(**json.loads(line))
         become(order)
         gc.disable()  # what is imported stays; the service collects again once it runs
         runpy.run_module(order.module, run_name="__main__", alter_sys=True)
 
 
-def serve() -> Order | None:
-    """Fork for each order; returns the order in the child, None in the parent at the end."""
+def serve() -> bytes:
+    """Fork for each order; returns the order in the child, nothing in the parent at the end."""
     parent = os.getpid()
     woken, waking = _wake_on_children()
+    reserve: Reserve | None = None
     say(ready=parent)
     while True:
-        readable, _, _ = select.select([sys.stdin.buffer, woken], [], [])
+        readable, _, _ = select.select([sys.stdin.buffer, woken], [], [], None if reserve else QUIET_S)
+        if not readable:
+            reading, writing = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.close(writing)
+                _leave(parent, woken, waking)
+                return _ordered(reading)
+            os.close(reading)
+            reserve = Reserve(pid, writing)
         if woken in readable:
             os.read(woken, 4096)
             for pid, code in ended():
@@ -73,17 +107,36 @@ def serve() -> Order | None:
         if sys.stdin.buffer in readable:
             line = sys.stdin.buffer.readline()
             if not line:
-                return None
-            pid = os.fork()
-            if pid == 0:
-                _die_with(parent)
-                signal.set_wakeup_fd(-1)
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                os.close(woken)
-                os.close(waking)
-                return Order(**json.loads(line))
+                return b""
+            taken, reserve = reserve, None
+            if taken is not None and taken.take(line):
+                pid = taken.pid
+            else:
+                pid = os.fork()
+                if pid == 0:
+                    _leave(parent, woken, waking)
+                    return line
             os.setpgid(pid, pid)  # before anybody hears of it, so that its whole group can be killed from then on
             say(born=pid)
+
+
+def _leave(parent: int, woken: int, waking: int) -> None:
+    """What a child does first: nothing of its parent's business is its own."""
+    _die_with(parent)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.close(woken)
+    os.close(waking)
+
+
+def _ordered(pipe: int) -> bytes:
+    """The order that a child in reserve gets; nothing where none came."""
+    for name in RESERVED:
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+    with os.fdopen(pipe, "rb") as orders:
+        return orders.readline()
 
 
 def say(**facts: int) -> None:
