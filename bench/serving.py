@@ -22,7 +22,8 @@ from trimtab.loops.model import Loop
 from trimtab.loops.vectors import names_of
 from trimtab.runtime.kafka.connection import Connection
 
-LIVE_PER_S = 50
+LIVE_PER_S = 20
+"""The least rate of those at which latency is measured: a thousand times what the flights of 2013 came to."""
 PATIENCE_S = 120.0
 STEPS = (
     topics.RETRAIN_REQUESTED,
