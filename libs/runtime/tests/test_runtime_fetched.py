@@ -110,3 +110,15 @@ def test_fetches_rest_after_each_answer_and_a_late_one_does_not() -> None:
     loop.end()
     gaps = [later - earlier for earlier, later in pairwise(fetching.asked_s)]
     assert gaps == pytest.approx([0.2, 0.3, 0.2, 0.0], abs=0.01)
+
+
+async def test_a_fetch_that_rests_when_its_consumer_is_closed_ends_without_a_word() -> None:
+    """Whoever closes a consumer cancels its fetches and awaits each: what one lets through ends the closing too."""
+    fetching, pace = Fetching(), Pace()
+    pace.keep(fetching)
+    assert await fetching._proc_fetch_request(None, 0, None)
+    pace.rest_s = 60.0
+    resting = asyncio.create_task(fetching._proc_fetch_request(None, 0, None))
+    await asyncio.sleep(0)
+    resting.cancel()
+    assert not await resting

@@ -40,9 +40,12 @@ class Pace:
         fetch, loop = fetcher._proc_fetch_request, asyncio.get_running_loop()
 
         async def paced(assignment: Any, node: int, request: Any) -> bool:
-            if (left_s := self._answered_s + self.rest_s - loop.time()) > 0:
-                await asyncio.sleep(left_s)
-            came: bool = await fetch(assignment, node, request)
+            try:
+                if (left_s := self._answered_s + self.rest_s - loop.time()) > 0:
+                    await asyncio.sleep(left_s)
+                came: bool = await fetch(assignment, node, request)
+            except asyncio.CancelledError:  # whoever closes the consumer awaits this, and is not cancelled itself
+                return False
             self._answered_s = loop.time()
             return came
 
