@@ -38,7 +38,7 @@ SHARED = (
 RESERVED = ("polars", "trimtab.loops.declaration", "trimtab.loops.vectors", "trimtab.ml.scoring")
 """What most services import beside that; some of it starts threads."""
 QUIET_S = 3.0
-"""Without an order, before a child is made in reserve: a cluster that starts needs the cores for itself."""
+"""Without an order, before a child is made in reserve: services that are started one after another come first."""
 PR_SET_NAME = 15
 
 

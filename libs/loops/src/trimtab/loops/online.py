@@ -27,7 +27,7 @@ _FEW_TEXTS = 10_000
 MOST_PENDING = 50_000
 """Records that wait to be taken in; beyond, a fifth is, which takes about a quarter of a second."""
 MOST_DROPS = 1_000
-"""Tiles that wait to be dropped."""
+"""Tiles that wait to be dropped; beyond, all are, together, since each time costs the same for few."""
 GRAINS_A_LEVEL = 2_048
 """A group whose longest window has more grains gets another level."""
 NOBODY = 0
