@@ -1,6 +1,8 @@
 """Training as a pure function: verdicts, baselines, the same bytes for the same rows."""
 
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +55,24 @@ def test_the_first_model_has_to_beat_the_constant() -> None:
     poor = train(Job(LOOP, AT, None, None), noise)
     assert poor.verdict == "failed"
     assert poor.fits == 1
+
+
+class Never(Executor):
+    """Takes work and does not get round to it."""
+
+    def submit(self, fn: Any, /, *_: Any, **__: Any) -> Future[Any]:
+        return Future()
+
+
+def test_a_refit_that_began_ahead_is_the_same_and_nobody_waits_for_it_in_vain() -> None:
+    trees = offers(model={"estimator": "sklearn.ensemble.HistGradientBoostingClassifier", "metric": "log_loss"})
+    job = Job(trees, AT, None, None)
+    with ThreadPoolExecutor(1) as beside:
+        ahead, after = train(job, rows(), beside=beside), train(job, rows())
+    assert (ahead.verdict, ahead.fits) == ("first", 2)
+    assert ahead.package == after.package
+    noise = replace(rows(), labels=np.random.default_rng(0).integers(0, 2, 3_000).astype(np.float64))
+    assert train(job, noise, beside=Never()).package == train(job, noise).package
 
 
 def test_a_challenger_is_compared_on_rows_later_than_the_champions_training() -> None:

@@ -1,7 +1,9 @@
 """One request: a candidate on the rows before the holdout, the gate, and the refit on everything if it passed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -62,7 +64,8 @@ class Compared:
 class Trained:
     """What came of a job. `rows`: those of the packaged model. `metrics`: of the candidate, on the holdout.
 
-    `rule`: by which it was compared with the champion. `fit_s`: the fits' seconds of CPU.
+    `rule`: by which it was compared with the champion. `fits`: that the verdict rests on, and the refit where it was
+    shipped. `fit_s`: the seconds of CPU of those.
     """
 
     package: Package
@@ -84,14 +87,18 @@ def unheard(_: str) -> None:
     """Nobody wants to know how far the work is."""
 
 
-def train(job: Job, rows: Dataset, begun: Begun = unheard) -> Trained:
+def train(job: Job, rows: Dataset, begun: Begun = unheard, beside: Executor | None = None) -> Trained:
     """Fit, judge and package. Deterministic: the same job and rows give the same bytes.
 
-    `rows`: matured ones (see `matured`). Raises TrainingError.
+    `rows`: matured ones (see `matured`). `beside`: where the refit begins as early as the candidate's fit, in vain if
+    the candidate fails; numerical libraries have to be on one thread each there, whatever `fit` asks of them. Without
+    it the refit waits for the verdict. Raises TrainingError.
     """
     loop = job.loop
     begun("fit")
     parts = cut(loop, rows, job.at_ms)
+    refit = partial(training.fit, loop.model, loop.task, rows, job.seed)
+    refitted = refit if beside is None else beside.submit(refit).result
     try:
         candidate = training.fit(loop.model, loop.task, parts.fit, job.seed)
         begun("gate")
@@ -101,7 +108,7 @@ def train(job: Job, rows: Dataset, begun: Begun = unheard) -> Trained:
         served, used = candidate, parts.fit
         if verdict != "failed":
             begun("refit")
-            served, used = training.fit(loop.model, loop.task, rows, job.seed), rows
+            served, used = refitted(), rows
         begun("package")
         package = packaging.package(served, used)
     except ModelError as error:
