@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from trimtab.cli.cluster.backoff import Backoff
 from trimtab.cli.cluster.programs import Program
 from trimtab.cli.cluster.state import ProcessState
-from trimtab.cli.cluster.supervisor import STOP_S, Supervisor
+from trimtab.cli.cluster.supervisor import PROBE_READY_S, STOP_S, Supervisor
 from trimtab.cli.processes import Identity
 
 
@@ -129,6 +129,19 @@ async def test_after_a_calm_run_it_is_started_again_at_once() -> None:
     count = len(world.children["ingest"])
     await world.clock.advance(0.2)
     assert len(world.children["ingest"]) == count + 1
+
+
+async def test_a_probe_that_meets_the_end_of_a_calm_run_does_not_make_a_crash_at_the_start_of_it() -> None:
+    world = World()
+    world.healthy.add("ingest")
+    world.supervisor.start(program("ingest"))
+    await world.clock.advance(PROBE_READY_S - 0.05)
+    world.healthy.clear()
+    await world.clock.advance(PROBE_READY_S)
+    assert world.state("ingest").phase == "not ready"
+    world.children["ingest"][-1].code = -9
+    await world.clock.advance(0.2)
+    assert len(world.children["ingest"]) == 2
 
 
 async def test_ready_and_no_longer_ready_are_told() -> None:

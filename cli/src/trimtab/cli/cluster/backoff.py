@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Backoff:
     """A crash after a calm run waits for nothing, the n-th after it first · factorⁿ⁻¹ seconds, at most `longest_s`.
 
-    A run is calm that was ready for `calm_s`: what fails at its start, or at the first thing that it does, has to wait.
+    A run is calm that went on for `calm_s` after it was ready: what fails at its start, or at the first thing that it
+    does, has to wait.
     """
 
     first_s: float = 0.5
@@ -16,7 +17,7 @@ class Backoff:
     calm_s: float = 2.0
 
     def crashes(self, before: int, ready_s: float) -> int:
-        """How many crashes followed the calm run after one more, of a process that had been ready for so long."""
+        """How many crashes followed the calm run after one more, of a process that was ready so long before."""
         return 0 if ready_s >= self.calm_s else before + 1
 
     def delay_s(self, crashes: int) -> float:

@@ -97,25 +97,30 @@ class Supervisor:
             child = self._launch(program)
             self._children[program.id] = child
             self._become(program, replace(self._states[program.id], phase="starting", who=child.who))
-            code = await self._watch(program, child)
+            code, ready_s = await self._watch(program, child)
             child.kill()  # the process has ended; what it had started itself has not
             state = self._states[program.id]
-            ready_s = self._clock.now_s() - state.since_s if state.phase == "ready" else 0.0
             crashes = self._backoff.crashes(crashes, ready_s)
             ended = replace(state, phase="waiting", who=None, exit_code=code, restarts=state.restarts + 1)
             self._become(program, ended)
             await self._clock.sleep(self._backoff.delay_s(crashes))
 
-    async def _watch(self, program: Program, child: Child) -> int:
-        """Wait for the end of the child; note meanwhile whether it is ready."""
+    async def _watch(self, program: Program, child: Child) -> tuple[int, float]:
+        """Wait for the end of the child; note meanwhile whether it is ready.
+
+        Its exit code, and the seconds since it was ready for the first time: the last probe may have met its end.
+        """
         next_probe_s = self._clock.now_s()
+        ready_at_s: float | None = None
         while (code := child.ended()) is None:
             if self._clock.now_s() >= next_probe_s:
                 ready = await self._probe(program)
                 self._note(program, ready)
+                if ready and ready_at_s is None:
+                    ready_at_s = self._clock.now_s()
                 next_probe_s = self._clock.now_s() + (PROBE_READY_S if ready else PROBE_STARTING_S)
             await self._clock.sleep(LOOK_S)
-        return code
+        return code, 0.0 if ready_at_s is None else self._clock.now_s() - ready_at_s
 
     def _note(self, program: Program, ready: bool) -> None:
         state = self._states[program.id]
