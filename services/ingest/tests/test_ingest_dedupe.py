@@ -83,10 +83,30 @@ def test_with_revisions_another_body_is_a_correction(memory: Memory) -> None:
     assert fates(CORRECTED, [memo("a", body=b"c"), memo("a", body=b"d")], memory, offset=3) == ["copy", "revision"]
 
 
-def test_the_newest_correction_rules_after_a_restart(memory: Memory) -> None:
+def test_a_correction_is_known_after_a_restart(memory: Memory) -> None:
     fates(CORRECTED, [memo("a", 6 * DAY_MS)], memory)
     fates(CORRECTED, [memo("a", 1 * DAY_MS, b"c")], memory, offset=1)
     assert fates(CORRECTED, [memo("a", 1 * DAY_MS, b"c")], reopened(memory), offset=2) == ["copy"]
+
+
+@pytest.mark.parametrize("batches", [1, 2, 4])
+def test_what_was_sent_again_with_its_corrections_is_copies(memory: Memory, batches: int) -> None:
+    """As a producer does whose broker did not answer: neither does the older body count again, nor the newer."""
+    sent = [memo("a", 6 * DAY_MS), memo("a", 1 * DAY_MS, b"c"), memo("a", 6 * DAY_MS), memo("a", 1 * DAY_MS, b"c")]
+    found: list[str] = []
+    for first in range(0, 4, 4 // batches):
+        found += fates(CORRECTED, sent[first : first + 4 // batches], memory, offset=first)
+    assert found == ["new", "revision", "copy", "copy"]
+    assert fates(CORRECTED, sent, reopened(memory), offset=4) == ["copy"] * 4
+
+
+def test_of_a_corrected_id_that_is_forgotten_which_is_past(memory: Memory) -> None:
+    fates(CORRECTED, [memo("a", 1 * DAY_MS), memo("a", 9 * DAY_MS, b"c")], memory)
+    later = Horizon(9 * DAY_MS, 2 * DAY_MS)
+    assert fates(CORRECTED, [memo("b", 9 * DAY_MS)], memory, later, offset=2) == ["new"]
+    for known in (reopened(memory), memory):
+        again = [memo("a", 9 * DAY_MS, b"c"), memo("a", 9 * DAY_MS, b"d")]
+        assert fates(CORRECTED, again, known, later, offset=3) == ["copy", "revision"]
 
 
 def test_what_is_older_than_what_is_remembered_is_refused(memory: Memory) -> None:

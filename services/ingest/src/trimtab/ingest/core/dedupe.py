@@ -1,13 +1,13 @@
 """The second half: has this event been here before? Works on headers; bodies are not decoded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
 from trimtab.contracts import times
-from trimtab.ingest.core.memory import Memory, id_digest, stretch_end_ms
+from trimtab.ingest.core.memory import Memory, holds, id_digest, stretch_end_ms
 from trimtab.loops.incoming.verdicts import Refusal
 
 _DAY_MS = 86_400_000
@@ -54,15 +54,16 @@ def dedupe(
 ) -> list[Fate | Refusal]:
     """The fate of each event, in order. Remembers the new ones in `memory`, under the offset of the batch's first.
 
-    The same batch after the same memory gets the same fates.
+    The same batch after the same memory gets the same fates. A body that its id had before is a copy, also where a
+    correction came in between: whoever sends several again because no answer came sends the older ones again as well.
     """
     memory.forget(promise.event, horizon.oldest_ms)
-    batch: dict[bytes, Memo] = {}
-    known = _Known(memory.bodies(promise.event), batch)
+    known = _Known(memory.bodies(promise.event))
     fates = [_fate(promise, memo, horizon, known) for memo in memos]
     chunks: dict[int, list[bytes]] = {}
-    for id_, memo in batch.items():
-        chunks.setdefault(stretch_end_ms(memo.time_ms, promise.dedupe_ms), []).append(id_ + memo.digest)
+    for id_, passed in known.batch.items():
+        for memo in passed:
+            chunks.setdefault(stretch_end_ms(memo.time_ms, promise.dedupe_ms), []).append(id_ + memo.digest)
     for end_ms, pairs in chunks.items():
         memory.remember(promise.event, end_ms, first_offset, b"".join(pairs))
     return fates
@@ -70,24 +71,26 @@ def dedupe(
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Bodies under the digests of their ids: of earlier batches, and (the later ones) of this."""
+    """What has passed, under the digests of ids: the bodies of earlier batches (see `Memory.bodies`), those of this."""
 
     before: Mapping[bytes, bytes]
-    batch: dict[bytes, Memo]
+    batch: dict[bytes, list[Memo]] = field(default_factory=dict)
 
 
 def _fate(promise: Promise, memo: Memo, horizon: Horizon, known: _Known) -> Fate | Refusal:
     if memo.time_ms < horizon.oldest_ms:
         return _too_old(promise, memo, horizon)
     id_ = id_digest(memo.id)
-    latest = known.batch.get(id_)
-    body = known.before.get(id_) if latest is None else latest.digest
-    if body == memo.digest:
+    before, passed = known.before.get(id_), known.batch.get(id_)
+    if before is None and passed is None:
+        known.batch[id_] = [memo]
+        return "new"
+    if holds(before or b"", memo.digest) or any(one.digest == memo.digest for one in passed or ()):
         return "copy"
-    if body is not None and not promise.revisions:
+    if not promise.revisions:
         return _conflict(promise, memo)
-    known.batch[id_] = memo
-    return "new" if body is None else "revision"
+    known.batch.setdefault(id_, []).append(memo)
+    return "revision"
 
 
 def _too_old(promise: Promise, memo: Memo, horizon: Horizon) -> Refusal:

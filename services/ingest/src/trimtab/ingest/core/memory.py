@@ -1,8 +1,9 @@
 """Which event ids have been seen: packed chunks in a table, and an index over them.
 
-An id is remembered as 16 bytes of its digest beside 16 bytes of its body's. Each batch adds one chunk for every event
-and stretch of event time it touches, so the changelog gets one record a batch and not one an event. A chunk is
-forgotten as a whole, once event time has left it behind for as long as ids are remembered.
+An id is remembered as 16 bytes of its digest beside 16 bytes of its body's, or of each body that it had where it was
+corrected. Each batch adds one chunk for every event and stretch of event time it touches, so the changelog gets one
+record a batch and not one an event. A chunk is forgotten as a whole, once event time has left it behind for as long as
+ids are remembered.
 
 The index is derived from the table alone; it is a mutable cache for speed, made anew when a task opens.
 """
@@ -43,10 +44,15 @@ def id_digest(id_: bytes) -> bytes:
     return blake2b(id_, digest_size=DIGEST_BYTES).digest()
 
 
-def _written(entry: tuple[ChunkKey, bytes]) -> tuple[str, int, int]:
-    """The order in which chunks were written, so that a later correction rules."""
-    (event, end_ms, offset), _ = entry
-    return event, offset, end_ms
+def holds(bodies: bytes, body: bytes) -> bool:
+    """Whether a body's digest is among some that follow each other.
+
+    >>> holds(b"first of sixteenother of sixteen", b"other of sixteen"), holds(b"first of sixteen", b"st of sixteenoth")
+    (True, False)
+    """
+    return bodies == body or any(
+        bodies[start : start + DIGEST_BYTES] == body for start in range(0, len(bodies), DIGEST_BYTES)
+    )
 
 
 class Memory:
@@ -56,11 +62,11 @@ class Memory:
         self.table = table
         self._bodies: dict[str, dict[bytes, bytes]] = {}
         self._ends: dict[str, list[tuple[int, int]]] = {}
-        for (event, end_ms, offset), chunk in sorted(table.items(), key=_written):
+        for (event, end_ms, offset), chunk in table.items():
             self._index(event, end_ms, offset, chunk)
 
     def bodies(self, event: str) -> Mapping[bytes, bytes]:
-        """The digests of bodies under those of their ids."""
+        """The digests of bodies, all that an id had in a row, in any order, under the digests of their ids."""
         return self._bodies.setdefault(event, {})
 
     def remember(self, event: str, end_ms: int, offset: int, chunk: bytes) -> None:
@@ -77,12 +83,22 @@ class Memory:
             chunk = self.table.get((event, end_ms, offset))
             self.table.remove((event, end_ms, offset))
             for id_, body in _pairs(chunk or b""):
-                if bodies.get(id_) == body:
-                    del bodies[id_]
+                known = bodies.pop(id_, body)
+                if known != body:
+                    bodies[id_] = without(known, body)
 
     def _index(self, event: str, end_ms: int, offset: int, chunk: bytes) -> None:
         heappush(self._ends.setdefault(event, []), (end_ms, offset))
-        self._bodies.setdefault(event, {}).update(_pairs(chunk))
+        bodies = self._bodies.setdefault(event, {})
+        for id_, body in _pairs(chunk):
+            before = bodies.get(id_)
+            bodies[id_] = body if before is None else before + body
+
+
+def without(bodies: bytes, body: bytes) -> bytes:
+    """The other digests of some that follow each other."""
+    starts = range(0, len(bodies), DIGEST_BYTES)
+    return b"".join(one for start in starts if (one := bodies[start : start + DIGEST_BYTES]) != body)
 
 
 def _pairs(chunk: bytes) -> Iterator[tuple[bytes, bytes]]:
