@@ -228,6 +228,15 @@ async def test_an_input_is_idle_a_second_after_its_end_and_holds_nobody_back(lab
         await running.until(lambda: len(second.seen) == 2 and second.progress_ms == 42, timeout_s=10)
 
 
+async def test_an_input_that_goes_by_the_wall_takes_the_time_of_all_along_while_nothing_comes(lab: Lab) -> None:
+    first, second = counting(lab), Seeing(lab, "out", {lab.prefix + "t.count": PARTITIONS})
+    by_the_wall = replace(first, inputs=[replace(one, wall_reach_ms=2**60) for one in first.inputs])
+    await create(lab, by_the_wall, second.stage)
+    await lab.append([Out(lab.prefix + "in", b"k", b"42", (), number) for number in range(PARTITIONS)])
+    async with Running([by_the_wall, second.stage], lab.bus) as running:
+        await running.until(lambda: len(second.seen) == 1 and second.progress_ms > 42, timeout_s=10)
+
+
 async def test_a_replay_rules_the_clock_of_its_topic(lab: Lab) -> None:
     first, second = counting(lab), Seeing(lab, "out", {lab.prefix + "t.count": PARTITIONS})
     await create(lab, first, second.stage)

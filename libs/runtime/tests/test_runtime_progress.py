@@ -10,6 +10,7 @@ from trimtab.runtime.partitioner import murmur2, partition_of
 from trimtab.runtime.progress import (
     IDLE_AFTER_MS,
     RULED_IDLE_AFTER_MS,
+    WALL_STEP_MS,
     Progress,
     ReportedClock,
     WriterClock,
@@ -63,13 +64,13 @@ def test_progress_over_inputs_never_goes_back() -> None:
     left.mark(Mark("a-0", 100))
     right.report(90)
     assert progress.now() == (90, False)
-    right.silent()
+    right.silent(now_ms=0)
     assert progress.now() == (100, False)
     right.report(95)
     assert progress.now() == (100, False)
     left.mark(Mark("a-0", None))
     assert progress.now() == (100, False)
-    right.silent()
+    right.silent(now_ms=0)
     assert progress.now() == (100, True)
 
 
@@ -97,10 +98,39 @@ def test_a_replay_rules_its_topic_until_it_says_idle() -> None:
 def test_a_replay_that_died_is_idle_after_its_minute_of_silence() -> None:
     clock = ReportedClock()
     clock.mark(Mark("replay", 100))
-    clock.silent()
+    clock.silent(now_ms=0)
     assert clock.now() == (100, True)
     clock.mark(Mark("replay", 200))
     assert clock.now() == (200, False)
+
+
+def test_a_clock_that_goes_by_the_wall_moves_on_each_minute_of_silence() -> None:
+    clock = ReportedClock(wall_reach_ms=10_000_000)
+    clock.silent(now_ms=9_000_000)
+    assert clock.now() == (UNKNOWN_MS, True)
+    clock.report(8_999_000)
+    assert clock.idle_after_ms == IDLE_AFTER_MS
+    clock.silent(now_ms=9_000_000)
+    assert clock.now() == (9_000_000, True)
+    assert clock.idle_after_ms == IDLE_AFTER_MS + WALL_STEP_MS
+    clock.silent(now_ms=9_000_000 + WALL_STEP_MS)
+    assert clock.now() == (9_060_000, True)
+    assert clock.idle_after_ms == IDLE_AFTER_MS + 2 * WALL_STEP_MS
+    clock.report(9_059_000)
+    assert clock.now() == (9_060_000, False)
+    assert clock.idle_after_ms == IDLE_AFTER_MS
+    clock.silent(now_ms=9_000_000)
+    assert clock.now() == (9_060_000, True)
+
+
+def test_the_wall_moves_neither_a_replay_nor_a_history() -> None:
+    clock = ReportedClock(wall_reach_ms=1_000)
+    clock.mark(Mark("replay", 100))
+    assert clock.idle_after_ms == RULED_IDLE_AFTER_MS
+    clock.silent(now_ms=1_101)
+    assert clock.now() == (100, True)
+    clock.silent(now_ms=1_100)
+    assert clock.now() == (1_100, True)
 
 
 said = st.lists(st.tuples(st.sampled_from(["a-0", "a-1", "b-0"]), st.none() | st.integers(0, 1000)), max_size=30)

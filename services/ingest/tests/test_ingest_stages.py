@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,6 +140,13 @@ def test_the_clock_of_a_source_survives_a_restart(accepting: Stage, good: dict[s
     run_step(accepting, sent(ORDERS, {**good, "ordered_at": AT_MS - 40 * DAY_MS}), tables, now_ms=NOW_MS)
     result = run_step(accepting, sent(ORDERS, good, offset=1), tables, now_ms=NOW_MS)
     assert [one.rule for one in quarantined(result.out)] == ["time_ahead"]
+
+
+def test_time_goes_on_without_events_where_the_loop_says_so(shop: Loop, edges: Edges) -> None:
+    by_the_wall = accept_stage(replace(shop, clock="wall"), contracts_of(shop, no_registry), edges)
+    by_events = accept_stage(shop, contracts_of(shop, no_registry), edges)
+    assert {one.wall_reach_ms for one in by_the_wall.inputs} == {shop.max_gap_ms}
+    assert {one.wall_reach_ms for one in by_events.inputs} == {None}
 
 
 def test_verdicts_are_counted(accepting: Stage, good: dict[str, Any]) -> None:

@@ -71,11 +71,11 @@ class Intake:
         due = list(self._held.values())
         return min([*due, *(self._silent_s(topic) for topic in self._inboxes)], default=math.inf)
 
-    def expire(self, now_s: float) -> None:
-        """Tell clocks of inputs that have been silent at their end for long enough."""
+    def expire(self, now_s: float, now_ms: int) -> None:
+        """Tell clocks of inputs that have been silent at their end for long enough. `now_ms`: the wall clock."""
         for topic in self._inboxes:
             if self._silent_s(topic) <= now_s and (clock := self._progress.clock(topic)) is not None:
-                clock.silent()
+                clock.silent(now_ms)
 
     def take(self, limit: int, now_s: float, now_ms: int) -> dict[str, Sequence[Read]]:
         """Records for one batch by topic, shared evenly among the inputs that have some (the oldest, if so few)."""

@@ -13,6 +13,8 @@ IDLE_AFTER_MS = 1_000
 """A reported clock is idle after so long at the end of its partition."""
 RULED_IDLE_AFTER_MS = 60_000
 """The same, where the producer sends marks itself and has then fallen silent without saying so."""
+WALL_STEP_MS = 60_000
+"""So often an idle clock that goes by the wall moves on."""
 
 
 def combine(clocks: Iterable[tuple[int, bool]]) -> tuple[int, bool]:
@@ -53,7 +55,7 @@ class WriterClock:
     def report(self, at_ms: int) -> None:
         """Steps report the time of users' topics only; this clock goes by marks alone."""
 
-    def silent(self) -> None:
+    def silent(self, now_ms: int) -> None:
         """Silence of the topic says nothing: a writer says itself when it is idle."""
 
     def now(self) -> tuple[int, bool]:
@@ -77,20 +79,25 @@ class ReportedClock:
 
     A producer that sends marks itself (`trimtab replay`) rules: reports do not count, and silence only after a
     minute, until it says `idle`; after that, reports count again.
+
+    `wall_reach_ms`: while it is idle, it goes by the wall clock, unless its newest time is older than that: then it
+    is a history that somebody plays. None: it stands.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wall_reach_ms: int | None = None) -> None:
         self._at_ms, self._idle, self._ruled = UNKNOWN_MS, False, False
+        self._wall_reach_ms, self._silent_ms = wall_reach_ms, 0
 
     @property
     def idle_after_ms(self) -> int | None:
-        """How long at the end of its partition makes it idle; None while it is idle already."""
+        """How long at the end of its partition makes it idle, or moves it on; None where silence changes nothing."""
         if self._idle:
-            return None
+            return None if self._wall_reach_ms is None else self._silent_ms + WALL_STEP_MS
         return RULED_IDLE_AFTER_MS if self._ruled else IDLE_AFTER_MS
 
     def mark(self, mark: Mark) -> None:
         """Take a mark of the topic's producer."""
+        self._silent_ms = 0
         if mark.ms is None:
             self._idle, self._ruled = True, False
         else:
@@ -98,12 +105,16 @@ class ReportedClock:
 
     def report(self, at_ms: int) -> None:
         """Take the newest event time that a step saw."""
+        self._silent_ms = 0
         if not self._ruled:
             self._at_ms, self._idle = max(self._at_ms, at_ms), False
 
-    def silent(self) -> None:
-        """The end of the partition has been reached, and nothing came for `idle_after_ms`."""
+    def silent(self, now_ms: int) -> None:
+        """The end of the partition has been reached, and nothing came for `idle_after_ms`. `now_ms`: the wall clock."""
+        self._silent_ms = self.idle_after_ms or 0
         self._idle, self._ruled = True, False
+        if self._wall_reach_ms is not None and UNKNOWN_MS < now_ms - self._wall_reach_ms <= self._at_ms:
+            self._at_ms = max(self._at_ms, now_ms)
 
     def now(self) -> tuple[int, bool]:
         """(progress, idle)."""

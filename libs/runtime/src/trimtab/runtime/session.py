@@ -208,7 +208,7 @@ class Session:
 
     async def _work(self) -> None:
         now_s = self._loop.time()
-        self._intake.expire(now_s)
+        self._intake.expire(now_s, self._around.now_ms())
         self._hurried = False
         records = await self._take(now_s)
         self._opened.refill()

@@ -23,12 +23,14 @@ class Input:
     end, unless its producer sends marks), or "none" (control topics: they never hold time back).
     `writers`: the groups of the stages that write it, each with their number of tasks.
     `schema`: the Avro schema in which the step wants its records, whichever version of it their writers had.
+    `wall_reach_ms`: of a reported input, which goes by the wall clock while nothing comes (see `ReportedClock`).
     """
 
     topic: str
     clock: Literal["marks", "reported", "none"] = "marks"
     writers: Mapping[str, int] = field(default_factory=dict)
     schema: Schema | None = None
+    wall_reach_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

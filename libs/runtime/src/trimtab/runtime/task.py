@@ -77,7 +77,7 @@ def clocks_of(stage: Stage) -> dict[str, Clock]:
         if source.clock == "marks":
             made[source.topic] = writer_clock(source.writers)
         elif source.clock == "reported":
-            made[source.topic] = ReportedClock()
+            made[source.topic] = ReportedClock(source.wall_reach_ms)
     return made
 
 

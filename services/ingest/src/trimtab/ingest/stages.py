@@ -72,12 +72,18 @@ def accept_stage(loop: Loop, contracts: Contracts, edges: Edges) -> Stage:
         changelog=topics.changelog(SERVICE, ACCEPT, loop.name),
         partitions=loop.partitions,
         awaited_grain_ms=loop.features.awaited_ms,
-        inputs=[Input(topics.source(loop.name, event), clock="reported") for event in loop.events],
+        inputs=[source_input(loop, event) for event in loop.events],
         outputs=[Output(topic, loop.partitions) for topic in [*written, topics.rejected(loop.name)]],
         tables=[CLOCKS],
         views=[KnownSchemas([contract.reader for contract in contracts.values()])],
         step=AcceptStep(loop.name, contracts, edges),
     )
+
+
+def source_input(loop: Loop, event: str) -> Input:
+    """A users' topic. With `clock = "wall"` time goes on in it while no event comes."""
+    reach_ms = loop.max_gap_ms if loop.clock == "wall" else None
+    return Input(topics.source(loop.name, event), clock="reported", wall_reach_ms=reach_ms)
 
 
 def dedupe_stage(loop: Loop, edges: Edges) -> Stage:
