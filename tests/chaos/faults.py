@@ -25,8 +25,6 @@ SILENT_S = 3.0
 """and when outcomes have come so recently in every partition."""
 FROZEN_S = 10.0
 """Longer than a session, which is 6 s: its tasks have gone to another when it wakes up."""
-RESTORING_S = 0.6
-"""After its start a service is about to open its tasks."""
 KEEPERS = ("ingest", "feature", "predictor", "monitor")
 """The services with tasks of each loop."""
 
@@ -139,12 +137,11 @@ async def kill_all(scene: Scene) -> float:
 
 
 async def kill_restoring(scene: Scene) -> float:
-    """SIGKILL to a service with tables, and again as soon as it opens its tasks."""
+    """SIGKILL to a service with tables, and again while its successor restores them."""
     name = any_keeper(scene)
     before = scene.victims.pid(name)
     struck_s = await strike(scene, name)
-    await asyncio.to_thread(scene.victims.until_another, name, before)
-    await asyncio.sleep(float(scene.rng.uniform(0.5, 1.5)) * RESTORING_S)
+    await asyncio.to_thread(scene.victims.until_opening, name, before)
     await strike(scene, name)
     return await scene.recovered(struck_s)
 

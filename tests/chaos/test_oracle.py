@@ -167,3 +167,12 @@ def test_rows_of_one_fault_on_several_clusters_become_one() -> None:
     one, other = Row("none", 1, 10, 0, 1, 0, 0, 0, 2.5, 1.0), Row("none", 2, 20, 3, 0, 0, 0, 0, 0.5, 4.0)
     alone = Row("freeze a worker", 1, 5, 0, 0, 0, 0, 0, 6.0, 7.0)
     assert together([one, alone, other]) == [Row("none", 3, 30, 3, 1, 0, 0, 0, 2.5, 4.0), alone]
+
+
+def test_a_stall_beyond_its_limit_is_shown_and_is_no_loss() -> None:
+    calm = Row("kill monitor", 3, 100, 0, 0, 0, 0, 0, 3.9, 4.5)
+    assert calm.stall == "3.9"
+    slow = replace(calm, longest_stall_s=4.6)
+    assert slow.stall == "4.6 > 4"
+    assert slow.is_right
+    assert replace(slow, fault="restart").stall == "4.6"

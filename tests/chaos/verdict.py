@@ -2,6 +2,7 @@
 
 import bisect
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from operator import add
@@ -12,10 +13,21 @@ from oracle import Key, Wrong
 from orders import Order, Stream
 from rich.console import Console
 from rich.table import Table
+from trimtab.cli.cluster.programs import SERVICES
 from trimtab.testing.plane import Violation
 
 NOWHERE = "none of them"
 """What is wrong and belongs to no stretch."""
+STALL_LIMITS_S: Mapping[str, float] = {
+    **{f"kill {name}": 4.0 for name in SERVICES},
+    "kill for good": 10.0,
+    "kill the broker": 20.0,
+    "kill one of 3 brokers": 20.0,
+    "kill a leader": 20.0,
+    "kill a coordinator": 20.0,
+}
+"""How long nothing may come after one process was killed. A longer stall is shown, and fails nothing: what else the
+machine does may be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,12 @@ class Row:
     def is_right(self) -> bool:
         """Whether nothing is wrong."""
         return not (self.lost + self.doubled + self.out_of_order + self.wrong_aggregates + self.control_violations)
+
+    @property
+    def stall(self) -> str:
+        """The longest stall as the table shows it: beside its limit where it was longer."""
+        limit_s = STALL_LIMITS_S.get(self.fault, math.inf)
+        return f"{self.longest_stall_s:,}" + (f" > {limit_s:g}" if self.longest_stall_s > limit_s else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +151,8 @@ def tell(console: Console, rows: Sequence[Row]) -> None:
     for number, field in enumerate(fields(Row)):
         table.add_column(field.name.replace("_", " "), justify="right" if number else "left")
     for row in rows:
-        table.add_row(*(_cell(value) for value in asdict(row).values()), style=None if row.is_right else "red")
+        cells = {name: _cell(value) for name, value in asdict(row).items()} | {"longest_stall_s": row.stall}
+        table.add_row(*cells.values(), style=None if row.is_right else "red")
     console.print(table)
 
 

@@ -16,7 +16,7 @@ from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.cluster.keys import KeyFiles
 from trimtab.cli.cluster.programs import SERVICES, Cluster
 from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile
-from trimtab.cli.cluster.status import tasks_of
+from trimtab.cli.cluster.status import TaskStatus, tasks_of
 from trimtab.cli.processes import free_port
 from trimtab.cli.replay.services import RUNNING
 from trimtab.runtime.kafka.connection import Connection
@@ -25,6 +25,9 @@ from trimtab.testing.clusters import answers_ready
 
 PATIENCE_S = 120.0
 LOOK_S = 0.05
+BRIEF_S = 0.01
+OPENING = {"opening", "restoring"}
+"""What a task does before it works, for a second at most."""
 BROKER = "kafka"
 T = TypeVar("T")
 
@@ -162,6 +165,12 @@ class Victims:
 
         self.until(found, f"a new {name}")
 
+    def until_opening(self, name: str, before: int, replica: int = 0) -> None:
+        """Wait until its successor opens a task, or restores its tables. Raises StuckError."""
+        self.until_another(name, before, replica)
+        url = self.process(name, replica).url or ""
+        self.until(lambda: any(task.state in OPENING for task in _tasks(url)), f"a restore in {name}", BRIEF_S)
+
     def kill_supervisor(self) -> None:
         """SIGKILL to `trimtab up`; returns when it is gone, and all that it had started."""
         os.kill(self.state.supervisor.pid, signal.SIGKILL)
@@ -179,14 +188,22 @@ class Victims:
         program = cluster.service(name, replica, free_port(), os.environ)
         return Spare(name, launch(program), program.url or "")
 
-    def until(self, found: Callable[[], T | None], what: str) -> T:
+    def until(self, found: Callable[[], T | None], what: str, look_s: float = LOOK_S) -> T:
         """Look again and again until something is found. Raises StuckError."""
         deadline_s = time.monotonic() + PATIENCE_S
         while not (it := found()):
             if time.monotonic() > deadline_s:
                 raise StuckError(what, self.folder)
-            time.sleep(LOOK_S)
+            time.sleep(look_s)
         return it
+
+
+def _tasks(url: str) -> list[TaskStatus]:
+    """The tasks of a service; none while it does not answer yet."""
+    try:
+        return tasks_of(httpx.get(f"{url}/status", timeout=5.0, trust_env=False).json())
+    except httpx.TransportError:
+        return []
 
 
 def _is_up(process: ProcessState) -> bool:
