@@ -5,10 +5,11 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
-from faults import Fault, Scene, any_keeper, kill_supervisor, restart, strike
+from faults import KILLS, Fault, Scene, any_keeper, kill_supervisor, restart, strike
 from trimtab.cli.brokers import SEVERAL as COUNT
 from trimtab.contracts import topics
 from trimtab.runtime.marks import task_name
@@ -119,9 +120,11 @@ async def asked(scene: Scene) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
+OF_TWO = [replace(one, name=f"{one.name} of 2", about="SIGKILL to one of two replicas") for one in KILLS]
 BROKERS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in [
+        *OF_TWO,
         Fault("kill one of 3 brokers", "SIGKILL; its supervisor starts it again", kill_any),
         Fault("kill a leader", "SIGKILL to the broker that leads a partition of the loop's events", kill_leader),
         Fault("kill a coordinator", "SIGKILL to the broker that coordinates a task's transactions", kill_coordinator),
