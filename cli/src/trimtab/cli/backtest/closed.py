@@ -6,7 +6,7 @@ effect after it, as in a replay (docs/adr/0003).
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from trimtab.loops import declaration
 from trimtab.loops.labels import LabelEvents
 from trimtab.loops.model import Loop
 from trimtab.ml import training
-from trimtab.ml.scoring import Scorer
+from trimtab.ml.scoring import Scorer, Scores
 from trimtab.monitor.core.predictions import NO_MODEL, Predictions, Shadows
 from trimtab.monitor.core.routing import Arrivals
 from trimtab.monitor.core.whole import LoopMonitor
@@ -44,16 +44,17 @@ NO_DIGEST = "0" * 64
 Event = Any
 """A control event; each core takes those that it knows."""
 Told = Callable[[int], None]
+Said = tuple[NDArray[np.intp], int, Scores]
+"""Of which rows, which version, what: [rows, width]."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What came of a run. `scores`: [n] the champion's per ask. `events`: all control events in their order.
-
-    `fit_s`: the fits' seconds of CPU.
+    """What came of a run. `scores`: the champion's per ask, see `History.unscored`. `events`: all control events in
+    their order. `fit_s`: the fits' seconds of CPU.
     """
 
-    scores: NDArray[np.float64]
+    scores: Scores
     events: Sequence[Event]
     fits: int
     fit_s: float
@@ -177,7 +178,7 @@ def run(recording: Recording, history_ms: int | None, told: Told = lambda _: Non
     control = Control(loop, history, history_ms, controller.State(loop.name), registry.State(loop.name))
     control.hear(declared(loop))
     monitor = LoopMonitor(loop)
-    scores = np.full(len(asks), np.nan)
+    scores = history.unscored(len(asks))
     slice_ms = min(loop.train.fit_time_ms or HOUR_MS, 24 * HOUR_MS)
     start_ms = int(asks.at_ms[0]) // slice_ms * slice_ms
     last_ms = max(int(some[-1]) for some in recording.times.values() if len(some))
@@ -185,7 +186,7 @@ def run(recording: Recording, history_ms: int | None, told: Told = lambda _: Non
         end_ms = start_ms + slice_ms
         rows = np.arange(*np.searchsorted(asks.at_ms, [start_ms, end_ms]))
         asked = predicted(recording, rows, control.deployed)
-        scores[rows] = asked.scores[:, 0] if asked.scores.shape[1] == 1 else asked.scores.max(axis=1)
+        scores[rows] = champions(history, asked, control.models)
         arrived = {
             name: some[slice(*np.searchsorted(some, [start_ms, end_ms]))]
             for name, some in recording.times.items()
@@ -225,22 +226,20 @@ def predicted(recording: Recording, rows: NDArray[np.int64], deployed: Deploymen
     part = recording.history.asks.take(rows)
     n = len(part)
     version, sequence = np.full(n, NO_MODEL, np.int64), np.full(n, -1, np.int64)
-    scores = np.full((n, 1), np.nan)
     digests: dict[int, str] = {}
-    shadows: list[tuple[NDArray[np.intp], int, NDArray[np.float64]]] = []
+    champions, shadows = list[Said](), list[Said]()
     for deployment, where in deployed.runs(part.at_ms):
         if deployment is None or deployment.champion is None:
             continue
         vectors = part.take(where)
-        said = wide(deployment.champion.scorer.score(vectors))  # type: ignore[arg-type] # a dataset has a vector's columns
-        if said.shape[1] > scores.shape[1]:
-            scores = np.hstack([scores, np.full((n, said.shape[1] - scores.shape[1]), np.nan)])
-        scores[where, : said.shape[1]] = said
         version[where], sequence[where] = deployment.champion.version, deployment.sequence
-        digests[deployment.champion.version] = deployment.champion.digest
-        for shadow in deployment.shadows:
-            digests[shadow.version] = shadow.digest
-            shadows.append((where, shadow.version, wide(shadow.scorer.score(vectors))))  # type: ignore[arg-type] # as above
+        for model, said in ((deployment.champion, champions), *((shadow, shadows) for shadow in deployment.shadows)):
+            digests[model.version] = model.digest
+            said.append((where, model.version, wide(model.scorer.score(vectors))))  # type: ignore[arg-type] # a dataset has a vector's columns
+    width = max([1, *(some.shape[1] for _, _, some in (*champions, *shadows))])
+    scores = np.full((n, width), np.nan)
+    for where, _, some in champions:
+        scores[where] = np.pad(some, ((0, 0), (0, width - some.shape[1])))
     return Predictions(
         key=part.keys.tolist(),
         by=[recording.by[row] for row in rows.tolist()],
@@ -253,8 +252,18 @@ def predicted(recording: Recording, rows: NDArray[np.int64], deployed: Deploymen
         numbers=part.numbers,
         categories=part.categories,
         streamed=np.ones(n, np.bool_),
-        shadows=in_rows(shadows, scores.shape[1]),
+        shadows=in_rows(shadows, width),
     )
+
+
+def champions(history: History, asked: Predictions, models: Mapping[str, Known]) -> Scores:
+    """What the champions said, see `History.unscored`. `models`: by digest."""
+    scores = history.unscored(len(asked))
+    for version in np.unique(asked.version[asked.version != NO_MODEL]).tolist():
+        those, classes = np.flatnonzero(asked.version == version), models[asked.digests[version]].scorer.spec.classes
+        said = asked.scores[those]
+        scores[those] = history.in_columns(said[:, : len(classes)], classes) if classes else said[:, 0]
+    return scores
 
 
 def wide(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -262,7 +271,7 @@ def wide(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return scores[:, None] if scores.ndim == 1 else scores
 
 
-def in_rows(said: Sequence[tuple[NDArray[np.intp], int, NDArray[np.float64]]], width: int) -> Shadows:
+def in_rows(said: Sequence[Said], width: int) -> Shadows:
     """What shadows said, in the order of the predictions."""
     if not said:
         return Shadows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, width)))

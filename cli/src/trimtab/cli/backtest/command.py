@@ -11,13 +11,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from trimtab.cli.backtest import closed
-from trimtab.cli.backtest.contenders import contender
+from trimtab.cli.backtest.contenders import contender, scored
 from trimtab.cli.backtest.policy import Policy, parse
 from trimtab.cli.backtest.recorded import Recording, recording
 from trimtab.cli.backtest.rows import History
@@ -30,6 +29,7 @@ from trimtab.contracts.control import DeploymentChanged, DriftDetected, RetrainR
 from trimtab.loops import declaration
 from trimtab.loops.files import data_folder, event_files, opened
 from trimtab.loops.model import Loop
+from trimtab.ml.scoring import Scores
 
 DEFAULT = ["never", "every=30d", "loop"]
 
@@ -38,22 +38,23 @@ class NeverDueError(ClusterError):
     """There is no first model to compare anything with."""
 
     def __init__(self, loop: Loop, rows: int) -> None:
+        positives = f" with {loop.train.first_positives:,} positives" if loop.task == "binary" else ""
         super().__init__(
-            f"{loop.name}: the recorded events never give {loop.train.first_rows:,} matured rows "
-            f"with {loop.train.first_positives:,} positives ([train] first_after): {rows:,} asks have a label. "
+            f"{loop.name}: the recorded events never give {loop.train.first_rows:,} matured rows"
+            f"{positives} ([train] first_after): {rows:,} asks have a label. "
             "Record more, or lower first_after"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A policy with what came of it. `scores`: [n] per ask, NaN where no model served.
+    """A policy with what came of it. `scores`: per ask, see `History.unscored`.
 
     `took_s`: seconds of CPU in all; `fit_s`: in the fits themselves.
     """
 
     policy: Policy
-    scores: NDArray[np.float64]
+    scores: Scores
     marks: Sequence[Mark]
     models: int
     fits: int
@@ -149,14 +150,14 @@ def measured(history: History, tested: Sequence[Tested]) -> Sequence[Contender]:
     """Each policy on the labelled rows that all of them scored, but for those that never had a model."""
     rows = ~np.isnan(history.labels)
     for one in tested:
-        scored = np.isfinite(one.scores)
-        rows &= scored if scored.any() else True
+        some = scored(one.scores)
+        rows &= some if some.any() else True
     return [
         contender(
             one.policy.name,
             one.policy.name,
             one.models,
-            task=history.loop.task,
+            loop=history.loop,
             at_ms=history.asks.at_ms[rows],
             labels=history.labels[rows],
             scores=one.scores[rows],

@@ -1,15 +1,16 @@
 """From scores and labels to a contender: pooled, within a day, week by week."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.cli.report.data import Contender
-from trimtab.loops.model import Task
+from trimtab.loops.model import Loop, Task
 from trimtab.ml import metrics
 from trimtab.ml.metrics import Metric
+from trimtab.ml.scoring import Scores
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
@@ -18,6 +19,7 @@ SHOWN: Mapping[Task, tuple[Metric, ...]] = {
     "multiclass": ("log_loss", "accuracy"),
     "regression": ("rmse", "mae"),
 }
+"""Beside the metric that the loop declares."""
 FEWEST_ROWS = 30
 """A week or a day with fewer rows says too little to be drawn."""
 
@@ -27,32 +29,43 @@ def contender(
     title: str,
     refits: int,
     *,
-    task: Task,
+    loop: Loop,
     at_ms: NDArray[np.int64],
     labels: NDArray[np.float64],
-    scores: NDArray[np.float64],
+    scores: Scores,
 ) -> Contender:
     """A contender from its rows: labels [n], scores [n] (or [n, classes]); rows without a finite score are left out."""
-    scored = np.isfinite(scores if scores.ndim == 1 else scores[:, 0])
-    at_ms, labels, scores = at_ms[scored], labels[scored], scores[scored]
+    rows = scored(scores)
+    at_ms, labels, scores = at_ms[rows], labels[rows], scores[rows]
+    names = shown(loop)
     return Contender(
         name=name,
         title=title,
         refits=refits,
         rows=len(labels),
-        metrics={m: measure(m, labels, scores) for m in SHOWN[task]} if len(labels) else {},
-        within_day_auc=within_day(at_ms, labels, scores) if task == "binary" and len(labels) else None,
-        weekly={m: list(by_week(m, at_ms, labels, scores)) for m in SHOWN[task]},
+        metrics={m: measure(m, labels, scores) for m in names} if len(labels) else {},
+        within_day_auc=within_day(at_ms, labels, scores) if loop.task == "binary" and len(labels) else None,
+        weekly={m: list(by_week(m, at_ms, labels, scores)) for m in names},
     )
 
 
-def measure(metric: Metric, labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
+def shown(loop: Loop) -> Sequence[Metric]:
+    """What a contender is measured by: the declared metric first."""
+    return tuple(dict.fromkeys((metrics.check(loop.model.metric, loop.task), *SHOWN[loop.task])))
+
+
+def scored(scores: Scores) -> NDArray[np.bool_]:
+    """[n] whether a model said something."""
+    return np.isfinite(scores if scores.ndim == 1 else scores[:, 0])
+
+
+def measure(metric: Metric, labels: NDArray[np.float64], scores: Scores) -> float:
     """One metric by its name, over all rows."""
     found = metrics.parts(metric, labels, scores, np.zeros(len(labels), dtype=np.int64))
     return float(metrics.value(metric, found.sum(axis=0)))
 
 
-def within_day(at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float | None:
+def within_day(at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: Scores) -> float | None:
     """The mean of each day's own AUC, weighted by rows: what is left when knowing the day is worth nothing."""
     total = weight = 0.0
     for rows in slices(at_ms // DAY_MS):
@@ -63,7 +76,7 @@ def within_day(at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: ND
 
 
 def by_week(
-    metric: Metric, at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: NDArray[np.float64]
+    metric: Metric, at_ms: NDArray[np.int64], labels: NDArray[np.float64], scores: Scores
 ) -> Iterator[tuple[int, float]]:
     """(middle of the week, value) for each week with enough rows of more than one kind."""
     weeks = at_ms // WEEK_MS

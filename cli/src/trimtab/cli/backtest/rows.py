@@ -1,5 +1,6 @@
 """A loop's history as columns: every vector that was asked for, and what became of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -7,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.loops.model import Loop
+from trimtab.ml import metrics
 from trimtab.ml.datasets import Dataset
+from trimtab.ml.scoring import Scores
 from trimtab.trainer.core.rows import Outcomes, matured, newest
 
 FOREVER_MS = 2**62
@@ -22,12 +25,42 @@ class History:
     outcomes: Outcomes
 
     @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Every class that a label ever was, sorted: what the columns of scores stand for (multiclass), else empty.
+
+        No model knows another one, for each learned from these labels.
+        """
+        multiclass = self.loop.task == "multiclass"
+        return tuple(sorted(set(self.outcomes.labels[self.outcomes.labelled].tolist()))) if multiclass else ()
+
+    @cached_property
     def labels(self) -> NDArray[np.float64]:
-        """[n] the final label of each ask as metrics take it (binary: 0/1, regression: the value); NaN without one."""
+        """[n] the final label of each ask as metrics take it; NaN without one.
+
+        Binary: 0/1, regression: the value, multiclass: the position among `classes`.
+        """
         found = np.full(len(self.asks), np.nan)
         last = newest(self.outcomes, FOREVER_MS)
         last = last[self.outcomes.labelled[last]]
-        found[self.outcomes.row[last]] = self.outcomes.labels[last].astype(np.float64)
+        labels = self.outcomes.labels[last]
+        multiclass = self.loop.task == "multiclass"
+        numbers = metrics.codes(labels.astype(object), self.classes) if multiclass else labels.astype(np.float64)
+        found[self.outcomes.row[last]] = numbers
+        return found
+
+    def unscored(self, count: int) -> Scores:
+        """[count], or [count, classes] (multiclass), of NaN: scores where no model served."""
+        return np.full((count, len(self.classes)) if self.loop.task == "multiclass" else count, np.nan)
+
+    def in_columns(self, scores: Scores, classes: Sequence[str]) -> Scores:
+        """What a model of those classes said, in the columns of `classes`: 0 for a class that it did not know.
+
+        Losses stay what they are for the model itself: to it a label of such a class was impossible as well.
+        """
+        if self.loop.task != "multiclass":
+            return scores
+        found = np.zeros((len(scores), len(self.classes)))
+        found[:, [self.classes.index(name) for name in classes]] = scores
         return found
 
     def matured(self, at_ms: int, history_ms: int | None) -> Dataset:

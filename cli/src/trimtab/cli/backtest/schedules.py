@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trimtab.cli.backtest.rows import FOREVER_MS, History
 from trimtab.ml import packaging, training
-from trimtab.ml.scoring import Scorer
+from trimtab.ml.scoring import Scorer, Scores
 
 SEED = 0
 Told = Callable[[int], None]
@@ -20,9 +19,9 @@ Told = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`scores`: [n] per ask, NaN before the first model. `fits`: (event time, rows) of each fit; `fit_s`: their CPU."""
+    """`scores`: per ask, see `History.unscored`. `fits`: (event time, rows) of each fit; `fit_s`: their CPU."""
 
-    scores: NDArray[np.float64]
+    scores: Scores
     fits: tuple[tuple[int, int], ...]
     fit_s: float
 
@@ -43,7 +42,7 @@ def kept(
     No gate: whatever comes out is deployed, as a plain cron job does. Models are packaged and scored as they would be
     in production.
     """
-    scores = np.full(len(history.asks), np.nan)
+    scores = history.unscored(len(history.asks))
     fits, fit_s = [], 0.0
     spans = list(pairwise([*due_times(history, first_ms, every_ms), FOREVER_MS]))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -62,7 +61,7 @@ class _Served:
     """What one model says of the asks that it serves, from the first of them on, and how many rows it learned from."""
 
     first: int
-    scores: NDArray[np.float64]
+    scores: Scores
     learned: int
     fit_s: float
 
@@ -74,5 +73,6 @@ def _served(history: History, history_ms: int | None, span: tuple[int, int]) -> 
     package = packaging.package(fitted, rows)
     from_ms, until_ms = (at_ms + history.loop.train.fit_time_ms for at_ms in span)
     asks = history.asks.between(from_ms, until_ms)
-    said = Scorer.load(package.format, package.blob).score(asks) if len(asks) else np.empty(0)
+    scorer = Scorer.load(package.format, package.blob)
+    said = history.in_columns(scorer.score(asks), scorer.spec.classes)
     return _Served(int(np.searchsorted(history.asks.at_ms, from_ms)), said, len(rows), fitted.cpu_s)

@@ -87,7 +87,7 @@ class Measuring:
             name,
             title,
             refits,
-            task=self._history.loop.task,
+            loop=self._history.loop,
             at_ms=self._history.asks.at_ms[rows],
             labels=labels[rows],
             scores=scores[rows],

@@ -11,7 +11,7 @@ from trimtab.cli.report.words import verdicts
 COLOURS = 8
 UNBOUNDED = 1e300
 """Bounds beyond it stand for infinity, which JSON does not have."""
-COLUMNS = {"auc": "AUC", "log_loss": "log-loss", "rmse": "RMSE", "mae": "MAE", "accuracy": "accuracy", "brier": "Brier"}
+COLUMNS = {"auc": "AUC", "log_loss": "log-loss", "mse": "MSE", "rmse": "RMSE", "mae": "MAE", "brier": "Brier"}
 
 
 def page(report: Report) -> str:
