@@ -137,3 +137,13 @@ def test_the_command_compares_policies(parcels: Path, tmp_path: Path) -> None:
         assert figures[policy]["fits"] > 1
         assert figures[policy]["metrics"]["brier"] < figures["never"]["metrics"]["brier"]
         assert figures[policy]["metrics"]["accuracy"] > figures["never"]["metrics"]["accuracy"]
+    page = (tmp_path / "backtest.html").read_text()
+    assert page.index("Brier, week by week") < page.index("log-loss, week by week") < page.index("accuracy, week")
+    assert "AUC" not in page
+    charts = 3 * 2  # metrics, and a wide and a narrow one of each
+    for number, policy in enumerate(figures):
+        dots = page.count(f'<circle class="mark own c{number}"') / charts
+        assert dots == figures[policy]["fits"] if policy != "loop" else dots > figures[policy]["models"]
+    took = page[page.index("What it took") :]
+    assert [took.count(f"<td>{policy}</td>") for policy in figures] == [1, 1, 1]
+    assert f'<td class="n">{figures["loop"]["fit_cpu_s"]:.1f}</td>' in took

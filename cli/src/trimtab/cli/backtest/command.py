@@ -22,8 +22,8 @@ from trimtab.cli.backtest.recorded import Recording, recording
 from trimtab.cli.backtest.rows import History
 from trimtab.cli.backtest.schedules import Kept, kept
 from trimtab.cli.errors import ClusterError
-from trimtab.cli.report.data import Contender, Mark
-from trimtab.cli.report.page import chart_page
+from trimtab.cli.report.data import Contender, Cost, Mark, PolicyRun
+from trimtab.cli.report.page import policies_page
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts.control import DeploymentChanged, DriftDetected, RetrainRequested
 from trimtab.loops import declaration
@@ -48,18 +48,12 @@ class NeverDueError(ClusterError):
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """A policy with what came of it. `scores`: per ask, see `History.unscored`.
-
-    `took_s`: seconds of CPU in all; `fit_s`: in the fits themselves.
-    """
+    """A policy with what came of it. `scores`: per ask, see `History.unscored`."""
 
     policy: Policy
     scores: Scores
     marks: Sequence[Mark]
-    models: int
-    fits: int
-    took_s: float
-    fit_s: float
+    cost: Cost
 
 
 def backtest(
@@ -99,7 +93,7 @@ def backtest(
         tested = [test(read, one, first_ms, progress) for one in policies]
     contenders = measured(read.history, tested)
     told(loop, tested, contenders, console)
-    fit_s, all_s = sum(one.fit_s for one in tested), time.process_time()
+    fit_s, all_s = sum(one.cost.fit_cpu_s for one in tested), time.process_time()
     ratio = f", {all_s / fit_s:.1f} times what the fits took" if fit_s else ""
     console.print(f"{all_s:.0f} CPU s in all{ratio}")
     place.mkdir(parents=True, exist_ok=True)
@@ -143,7 +137,7 @@ def test(read: Recording, policy: Policy, first_ms: int, progress: Progress) -> 
         scores, fits, fit_s, marks = done.scores, len(done.fits), done.fit_s, schedule_marks(done)
         models = fits
     progress.update(bar, completed=int(asks.at_ms[-1] - asks.at_ms[0]))
-    return Tested(policy, scores, marks, models, fits, time.process_time() - began_s, fit_s)
+    return Tested(policy, scores, marks, Cost(models, fits, time.process_time() - began_s, fit_s))
 
 
 def measured(history: History, tested: Sequence[Tested]) -> Sequence[Contender]:
@@ -156,7 +150,7 @@ def measured(history: History, tested: Sequence[Tested]) -> Sequence[Contender]:
         contender(
             one.policy.name,
             one.policy.name,
-            one.models,
+            one.cost.models,
             loop=history.loop,
             at_ms=history.asks.at_ms[rows],
             labels=history.labels[rows],
@@ -195,7 +189,8 @@ def told(loop: Loop, tested: Sequence[Tested], contenders: Sequence[Contender], 
     for one, found in zip(tested, contenders, strict=True):
         values = [f"{found.metrics[name]:.4f}" if name in found.metrics else "–" for name in metrics]
         day = "–" if found.within_day_auc is None else f"{found.within_day_auc:.4f}"
-        cost = (str(one.models), str(one.fits), f"{one.took_s:.0f}", f"{one.fit_s:.0f}")
+        took = one.cost
+        cost = (str(took.models), str(took.fits), f"{took.cpu_s:.0f}", f"{took.fit_cpu_s:.0f}")
         table.add_row(one.policy.name, *values, *([day] if ranked else []), *cost)
     console.print(table)
 
@@ -205,22 +200,20 @@ def kept_files(
 ) -> None:
     """backtest.html with a chart for each metric, backtest.json with the figures."""
     span = (int(read.history.asks.at_ms[0]), int(read.history.asks.at_ms[-1]))
-    own = next((one for one in tested if one.policy.kind == "loop"), None)
-    about = "" if own is None else f"What is marked below the curves is what {own.policy.name} did."
-    marks = () if own is None else own.marks
+    runs = [PolicyRun(found, one.marks, one.cost) for one, found in zip(tested, contenders, strict=True)]
     (place / "backtest.html").write_text(
-        chart_page(f"{loop.name}: policies compared", contenders, marks, span, loop.model.metric, about)
+        policies_page(f"{loop.name}: policies compared", runs, span, loop.model.metric)
     )
     figures = [
         {
             "policy": one.policy.name,
             "metrics": dict(found.metrics),
             "auc_within_day": found.within_day_auc,
-            "models": one.models,
-            "fits": one.fits,
+            "models": one.cost.models,
+            "fits": one.cost.fits,
             "rows": found.rows,
-            "cpu_s": round(one.took_s, 1),
-            "fit_cpu_s": round(one.fit_s, 1),
+            "cpu_s": round(one.cost.cpu_s, 1),
+            "fit_cpu_s": round(one.cost.fit_cpu_s, 1),
         }
         for one, found in zip(tested, contenders, strict=True)
     ]

@@ -35,6 +35,25 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a policy of a backtest took: models, the fits for them, seconds of CPU in all and in the fits."""
+
+    models: int
+    fits: int
+    cpu_s: float
+    fit_cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRun:
+    """A policy of a backtest: how it did, what happened under it, and what it took."""
+
+    contender: Contender
+    marks: Sequence[Mark]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
 class RetrainRow:
     """One retrain: why it was asked for, what the gate said, and what it gained while its predecessor was a shadow.
 

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from importlib import resources
 
-from trimtab.cli.report.data import Contender, Mark, Report, RetrainRow
-from trimtab.cli.report.svg import day, timeline
+from trimtab.cli.report.data import Contender, Mark, PolicyRun, Report, RetrainRow
+from trimtab.cli.report.svg import COLOURS, Track, day, timeline, tracks
 from trimtab.cli.report.words import verdicts
 
-COLOURS = 8
 UNBOUNDED = 1e300
 """Bounds beyond it stand for infinity, which JSON does not have."""
 COLUMNS = {"auc": "AUC", "log_loss": "log-loss", "mse": "MSE", "rmse": "RMSE", "mae": "MAE", "brier": "Brier"}
+
+Column = tuple[str, Sequence[str]]
+"""Its name and its cells."""
 
 
 def page(report: Report) -> str:
@@ -26,7 +28,7 @@ def page(report: Report) -> str:
             "</ul>",
             *charts(
                 [one for one in report.contenders if one.name == "loop" or one in report.alternatives()],
-                report.marks,
+                list(tracks(report.marks)),
                 (report.from_ms, report.to_ms),
                 report.metric,
             ),
@@ -41,17 +43,20 @@ def page(report: Report) -> str:
     return document(report.loop, body)
 
 
-def chart_page(
-    title: str,
-    contenders: Sequence[Contender],
-    marks: Sequence[Mark],
-    whole: tuple[int, int],
-    metric: str,
-    about: str = "",
-) -> str:
-    """A document with the charts and the table of contenders alone. `about`: a sentence under the title."""
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>{escape(about)}</p>", *charts(contenders, marks, whole, metric)]
-    return document(title, "".join([*parts, "<h2>On the same rows</h2>", contenders_table(contenders)]))
+def policies_page(title: str, runs: Sequence[PolicyRun], whole: tuple[int, int], metric: str) -> str:
+    """A document of a backtest: the charts, with each policy's marks in its colour, its metrics and what it took."""
+    contenders = [run.contender for run in runs]
+    rows = [track for index, run in enumerate(runs) for track in tracks(run.marks, index)]
+    body = [
+        f"<h1>{escape(title)}</h1>",
+        '<p class="soft">The dots below the curves are what each policy did, in the colour of its curve.</p>',
+        *charts(contenders, rows, whole, metric),
+        "<h2>On the same rows</h2>",
+        numbers_table("policy", [c.title for c in contenders], metric_columns(contenders)),
+        "<h2>What it took</h2>",
+        costs_table(runs),
+    ]
+    return document(title, "".join(body))
 
 
 def document(title: str, body: str) -> str:
@@ -72,32 +77,59 @@ def tiles(report: Report) -> str:
 
 
 def charts(
-    contenders: Sequence[Contender], marks: Sequence[Mark], whole: tuple[int, int], metric: str
+    contenders: Sequence[Contender], rows: Sequence[Track], whole: tuple[int, int], metric: str
 ) -> Iterator[str]:
     """One chart for each metric that the contenders have week by week, for a wide and for a narrow window."""
     keys = "".join(
         f'<span class="key"><i style="background:var(--c{i % COLOURS})"></i>{escape(c.title)}</span>'
         for i, c in enumerate(contenders)
     )
-    for shown in sorted({m for c in contenders for m in c.weekly}, key=lambda m: m != metric):
+    for shown in sorted(dict.fromkeys(m for c in contenders for m in c.weekly), key=lambda m: m != metric):
         yield f"<h2>{escape(COLUMNS.get(shown, shown))}, week by week</h2><p>{keys}</p>"
         for name, width in (("wide", 1040), ("narrow", 362)):
-            yield f'<div class="{name}">{timeline(contenders, shown, marks, whole, width)}</div>'
+            yield f'<div class="{name}">{timeline(contenders, shown, rows, whole, width)}</div>'
 
 
 def contenders_table(contenders: Sequence[Contender]) -> str:
-    """Pooled metrics, the mean within a day, and how many fits each took."""
+    """Their metrics and how many fits each took."""
+    *measured, rows = metric_columns(contenders)
+    refits = ("refits", [str(c.refits) for c in contenders])
+    return numbers_table("contender", [c.title for c in contenders], [*measured, refits, rows])
+
+
+def metric_columns(contenders: Sequence[Contender]) -> list[Column]:
+    """Pooled metrics, the mean within a day where there is one, and on how many rows."""
     names = list(dict.fromkeys(m for c in contenders for m in c.metrics))
-    head = "".join(f'<th class="n">{escape(COLUMNS.get(n, n))}</th>' for n in names)
+    columns = [(COLUMNS.get(n, n), [number(c.metrics.get(n)) for c in contenders]) for n in names]
+    if any(c.within_day_auc is not None for c in contenders):
+        columns.append(("AUC within a day", [number(c.within_day_auc) for c in contenders]))
+    return [*columns, ("rows", [f"{c.rows:,}" for c in contenders])]
+
+
+def costs_table(runs: Sequence[PolicyRun]) -> str:
+    """What each policy took."""
+    columns = [
+        ("models", [f"{run.cost.models:,}" for run in runs]),
+        ("fits", [f"{run.cost.fits:,}" for run in runs]),
+        ("CPU s", [f"{run.cost.cpu_s:,.1f}" for run in runs]),
+        ("of it fits", [f"{run.cost.fit_cpu_s:,.1f}" for run in runs]),
+    ]
+    return numbers_table("policy", [run.contender.title for run in runs], columns)
+
+
+def numbers_table(of: str, titles: Sequence[str], columns: Sequence[Column]) -> str:
+    """One row a title."""
+    head = "".join(f'<th class="n">{escape(name)}</th>' for name, _ in columns)
     rows = "".join(
-        f"<tr><td>{escape(c.title)}</td>"
-        + "".join(f'<td class="n">{c.metrics[n]:.4f}</td>' if n in c.metrics else '<td class="n">–</td>' for n in names)
-        + f'<td class="n">{"–" if c.within_day_auc is None else f"{c.within_day_auc:.4f}"}</td>'
-        + f'<td class="n">{c.refits}</td><td class="n">{c.rows:,}</td></tr>'
-        for c in contenders
+        f"<tr><td>{escape(title)}</td>" + "".join(f'<td class="n">{cells[i]}</td>' for _, cells in columns) + "</tr>"
+        for i, title in enumerate(titles)
     )
-    last = '<th class="n">AUC within a day</th><th class="n">refits</th><th class="n">rows</th>'
-    return f'<div class="scroll"><table><tr><th>contender</th>{head}{last}</tr>{rows}</table></div>'
+    return f'<div class="scroll"><table><tr><th>{escape(of)}</th>{head}</tr>{rows}</table></div>'
+
+
+def number(value: float | None) -> str:
+    """Four digits, or a dash."""
+    return "–" if value is None else f"{value:.4f}"
 
 
 def retrains_table(retrains: Sequence[RetrainRow]) -> str:

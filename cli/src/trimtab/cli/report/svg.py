@@ -7,7 +7,7 @@ from html import escape
 
 from trimtab.cli.report.data import Contender, Mark
 
-TRACKS = (
+KINDS = (
     ("drift", "drift"),
     ("hold", "hold"),
     ("retrain", "retrain"),
@@ -15,6 +15,7 @@ TRACKS = (
     ("failed", "not passed"),
 )
 LEFT, RIGHT, TOP, TRACK = 74, 10, 12, 19
+COLOURS = 8
 MONTH = 28
 """Room for the name of a month."""
 
@@ -39,23 +40,41 @@ class Frame:
         return TOP + (self.height - TOP) * (self.high - value) / (self.high - self.low or 1.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One row of marks below the curves, all of a kind. `whose`: the contender, by position, whose colour they have;
+    None: they have their kind's.
+    """
+
+    kind: str
+    title: str
+    marks: Sequence[Mark]
+    whose: int | None = None
+
+
+def tracks(marks: Sequence[Mark], whose: int | None = None) -> Iterator[Track]:
+    """One track for each kind of happening that there was."""
+    for kind, title in KINDS:
+        if some := [mark for mark in marks if mark.kind == kind]:
+            yield Track(kind, title, some, whose)
+
+
 def timeline(
-    contenders: Sequence[Contender], metric: str, marks: Sequence[Mark], span: tuple[int, int], width: int
+    contenders: Sequence[Contender], metric: str, rows: Sequence[Track], span: tuple[int, int], width: int
 ) -> str:
-    """Weekly values of each contender above one track per kind of happening."""
+    """Weekly values of each contender above the tracks."""
     values = [v for c in contenders for _, v in c.weekly.get(metric, ())] or [0.0, 1.0]
     pad = (max(values) - min(values)) * 0.06 or 0.01
     frame = Frame(width, 250, *span, min(values) - pad, max(values) + pad)
-    tracks = [(kind, title) for kind, title in TRACKS if any(m.kind == kind for m in marks)]
-    bottom = frame.height + 10 + TRACK * len(tracks)
+    bottom = frame.height + 10 + TRACK * len(rows)
     parts = [
         f'<svg viewBox="0 0 {width} {bottom + 22}" width="{width}" role="img" aria-label="{escape(metric)} over time">'
     ]
     parts += grid(frame, bottom)
     for index, contender in enumerate(contenders):
-        parts.append(line(frame, contender, metric, index % 8))
-    for row, (kind, title) in enumerate(tracks):
-        parts += track(frame, [m for m in marks if m.kind == kind], kind, title, frame.height + 18 + TRACK * row)
+        parts.append(line(frame, contender, metric, index % COLOURS))
+    for number, row in enumerate(rows):
+        parts += track(frame, row, frame.height + 18 + TRACK * number)
     return "".join([*parts, "</svg>"])
 
 
@@ -97,10 +116,14 @@ def line(frame: Frame, contender: Contender, metric: str, index: int) -> str:
     return f'<polyline class="line c{index}" points="{points}"><title>{escape(contender.title)}</title></polyline>'
 
 
-def track(frame: Frame, marks: Sequence[Mark], kind: str, title: str, y: int) -> Iterator[str]:
-    """One row of marks: dots for instants, bars for what lasted."""
-    yield f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{escape(title)}</text>'
-    for mark in marks:
+def track(frame: Frame, row: Track, y: int) -> Iterator[str]:
+    """One row of marks: dots for instants, bars for what lasted; a dash of its contender's colour before its title."""
+    yield f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{escape(row.title)}</text>'
+    kind = row.kind
+    if row.whose is not None:
+        kind = f"own c{row.whose % COLOURS}"
+        yield f'<line class="dash c{row.whose % COLOURS}" x1="0" x2="8" y1="{y}" y2="{y}"/>'
+    for mark in row.marks:
         tip = f"<title>{day(mark.at_ms)} {escape(mark.text)}</title>"
         x = frame.x(mark.at_ms)
         if mark.to_ms is None:
