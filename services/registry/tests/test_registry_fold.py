@@ -30,13 +30,29 @@ def at(day: float) -> int:
     return int(day * DAY_MS)
 
 
-def loop(version: int = 1, *, keep_first: bool = False, watch: str = "7d") -> LoopDeclared:
+OTHER = {"row": {"place": "place", "price": "price * 2"}}
+"""Features that models of the loop's do not take."""
+
+
+def loop(version: int = 1, *, keep_first: bool = False, watch: str = "7d", **tables: Any) -> LoopDeclared:
     baselines = ["constant", "first_model"] if keep_first else ["constant"]
-    return declared(offers(gate={"watch": watch, "baselines": baselines}, train={"fit_time": "1d"}), version=version)
+    gate, train = {"watch": watch, "baselines": baselines}, {"fit_time": "1d"}
+    return declared(offers(gate=gate, train=train, **tables), version=version)
+
+
+def other(version: int = 2, *, keep_first: bool = False) -> LoopDeclared:
+    """The loop with other features."""
+    return loop(version, keep_first=keep_first, features=OTHER)
 
 
 def model(request_id: str, day: float, verdict: Any = "passed", against: int | None = None) -> ModelTrained:
     return trained(request_id, at_ms=at(day), verdict=verdict, against=against)
+
+
+def other_model(request_id: str, day: float, verdict: Any = "passed", against: int | None = None) -> ModelTrained:
+    """A model that takes the other features."""
+    digest = offers(features=OTHER).features.digest
+    return trained(request_id, at_ms=at(day), verdict=verdict, against=against, features_digest=digest)
 
 
 def day(day: float) -> TimeAdvanced:
@@ -244,6 +260,25 @@ CASES: dict[str, tuple[list[Event], list[str]]] = {
         [*TWO, command("retire_shadow", 2, "c1"), command("retire_shadow", None, "c2")],
         [*TWO_SAID, "c1 refused", "c2 refused"],
     ),
+    "the first model of other features is a first one: its predecessor could answer nothing beside it": (
+        [*TWO, other(), other_model("c", 40, "first"), day(60)],
+        [*TWO_SAID, "3 first@41", "#3 first 3 from 41"],
+    ),
+    "and neither could the first model that there was; the new one is it from then on": (
+        [
+            *(loop(keep_first=True), *TWO[1:], other(keep_first=True)),
+            *(other_model("c", 40, "first"), other_model("d", 60, against=3), day(90)),
+        ],
+        [*TWO_SAID, "3 first@41", "#3 first 3 from 41", "4 passed@61", "#4 promoted 4+3 from 61"],
+    ),
+    "not rolled back: to what could not answer": (
+        [*TWO, other(), worse(24, 2, 1, 3), worse(25, 2, 1, 4)],
+        TWO_SAID,
+    ),
+    "a person rolls back past what could not answer": (
+        [*TWO, other(), other_model("c", 40, "first"), loop(3), day(42), command("rollback")],
+        [*TWO_SAID, "3 first@41", "#3 first 3 from 41", "#4 commanded 2 from 42", "c done"],
+    ),
     "a new declaration holds for the next promotion": (
         [loop(), model("a", 10, "first"), loop(2, watch="1d"), loop(1), model("b", 20, against=1), day(22)],
         [*TWO_SAID, "#3 shadow_retired 2 from 22"],
@@ -297,6 +332,18 @@ REFUSALS = [
     (command("rollback", 2), "version 2 has not served before: promote it instead"),
     (command("retire_shadow", 2), "version 2 is no shadow (shadows: 1)"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("wish", "version"), [(command("rollback"), 2), (command("rollback", 1), 1), (command("promote", 2), 2)]
+)
+def test_what_takes_other_features_is_not_brought_back(wish: RegistryCommand, version: int) -> None:
+    answer = tell([*TWO, other(), other_model("c", 40, "first"), wish])[1][-1]
+    assert isinstance(answer, CommandSettled)
+    assert answer.outcome == "refused"
+    assert answer.detail == (
+        f"version {version} takes other features than the loop declares now: it could not score a single ask"
+    )
 
 
 @pytest.mark.parametrize(("wish", "detail"), REFUSALS)

@@ -1,6 +1,7 @@
 """Control events about models, filled in, so that a test names only what it is about."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal
 
 from trimtab.contracts.control import (
@@ -16,8 +17,15 @@ from trimtab.contracts.control import (
     Reference,
     TrainedModel,
 )
+from trimtab.testing.declarations import offers
 
 DIGEST = "a" * 64
+
+
+@cache
+def features() -> str:
+    """The digest of the features of `offers()`."""
+    return offers().features.digest
 
 
 def trained(  # each is one thing that tests vary
@@ -29,8 +37,12 @@ def trained(  # each is one thing that tests vary
     against: int | None = None,
     digest: str = DIGEST,
     rows: int = 1000,
+    features_digest: str | None = None,
 ) -> ModelTrained:
-    """A trained model whose gate compared it with version `against`. It is not signed."""
+    """A trained model whose gate compared it with version `against`. It is not signed.
+
+    `features_digest` None: it takes the features of `offers()`.
+    """
     compared = Comparison(
         against="constant" if against is None else "champion",
         version=against,
@@ -55,7 +67,7 @@ def trained(  # each is one thing that tests vary
             skops_digest=DIGEST,
             parity=Parity(rows=100, max_difference=1e-7, passed=True),
             recipe_digest=DIGEST,
-            features_digest=DIGEST,
+            features_digest=features_digest or features(),
         ),
         dataset=Dataset(
             cluster_id="test",

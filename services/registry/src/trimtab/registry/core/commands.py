@@ -35,18 +35,24 @@ def _promote(state: State, rules: Rules, command: Command) -> Deployed | Refusal
         return Refusal(_no_such_version(state, command.version))
     if version.number == state.champion:
         return Refusal(f"version {version.number} is the champion already")
+    if not rules.answers(version):
+        return Refusal(_other_features(version.number))
     return promoted(state, rules, version.number, _time(state, command), _why(command))
 
 
 def _rollback(state: State, rules: Rules, command: Command) -> Deployed | Refusal:
-    earlier = [number for number in state.former if number != state.champion]
+    earlier = [version for number in state.former if number != state.champion and (version := state.version(number))]
+    able = [version.number for version in earlier if rules.answers(version)]
     if command.version is not None and state.version(command.version) is None:
         return Refusal(_no_such_version(state, command.version))
-    if command.version is not None and command.version not in earlier:
+    if command.version is not None and command.version not in {version.number for version in earlier}:
         return Refusal(f"version {command.version} has not served before: promote it instead")
     if not earlier:
         return Refusal("no other version has served before: there is nothing to go back to")
-    return returned(state, rules, command.version or earlier[-1], _time(state, command), _why(command))
+    number = command.version or (able or [earlier[-1].number])[-1]
+    if number not in able:
+        return Refusal(_other_features(number))
+    return returned(state, rules, number, _time(state, command), _why(command))
 
 
 def _retire_shadow(state: State, _rules: Rules, command: Command) -> Deployed | Refusal:
@@ -63,6 +69,10 @@ _DOES: Mapping[CommandKind, Callable[[State, Rules, Command], Deployed | Refusal
     "rollback": _rollback,
     "retire_shadow": _retire_shadow,
 }
+
+
+def _other_features(number: int) -> str:
+    return f"version {number} takes other features than the loop declares now: it could not score a single ask"
 
 
 def _no_such_version(state: State, number: int | None) -> str:

@@ -39,7 +39,8 @@ def _declared(state: State, event: LoopDeclared) -> Folded:
     loop = declaration.of(event)
     rules = rules_of(loop)
     parked, commands = state.parked, state.commands
-    state, said = replace(state, rules=rules, parked=(), commands=()), list[Said]()
+    watch = state.watch if state.rules is None or state.rules.features in ("", rules.features) else None
+    state, said = replace(state, rules=rules, watch=watch, parked=(), commands=()), list[Said]()
     for trained in parked:
         state, more = _register(state, rules, trained)
         said += more
@@ -89,9 +90,12 @@ def _register(state: State, rules: Rules, trained: Trained) -> Folded:
 
 
 def _verdict(state: State, trained: Trained) -> Verdict:
-    """The gate's, unless it was passed against a champion that has been replaced since: that proves nothing."""
+    """The gate's, unless it was passed against a champion that has been replaced since: that proves nothing.
+
+    Beside a champion of other features a model is the first: of those that take its own.
+    """
     stale = trained.compared_with is not None and trained.compared_with != state.champion
-    if trained.verdict == "first" and state.champion is not None:
+    if trained.verdict == "first" and state.alike(state.champion, trained.features_digest):
         return "passed"
     return "failed" if stale else trained.verdict
 

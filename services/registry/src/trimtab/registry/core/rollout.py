@@ -22,12 +22,15 @@ class Why:
 
 
 def promoted(state: State, rules: Rules, version: int, at_ms: int, why: Why) -> Deployed:
-    """Another champion. Its predecessor scores along and may come back for as long as the watch lasts."""
+    """Another champion. Its predecessor scores along and may come back for as long as the watch lasts.
+
+    One that takes other features than the champion does neither: it cannot answer what the champion is asked.
+    """
     at_ms = max(at_ms, state.effective_at_ms)
     before = state.champion
     shadows = _first_model(state, rules, version)
     watch = None
-    if before is not None and rules.watch_ms > 0:
+    if before is not None and rules.watch_ms > 0 and _alike(state, before, version):
         if before not in {shadow.version for shadow in shadows}:
             shadows = (Shadow(before, at_ms + rules.watch_ms), *shadows)
         watch = Watch(version, before, at_ms + rules.watch_ms + rules.verdict_ms)
@@ -73,7 +76,12 @@ def _first_model(state: State, rules: Rules, champion: int) -> tuple[Shadow, ...
     first = next((version.number for version in reversed(state.versions) if version.verdict == "first"), None)
     if not rules.keeps_first or first is None or first == champion or first in state.dropped:
         return ()
-    return (Shadow(first, None),)
+    return (Shadow(first, None),) if _alike(state, first, champion) else ()
+
+
+def _alike(state: State, version: int, champion: int) -> bool:
+    serving = state.version(champion)
+    return serving is not None and state.alike(version, serving.trained.features_digest)
 
 
 def _changed(state: State, at_ms: int, why: Why) -> Deployed:

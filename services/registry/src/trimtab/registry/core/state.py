@@ -20,7 +20,8 @@ class Rules:
     """What a loop's declaration says about rollout. `verdict_ms`: see `Loop`.
 
     `keeps_first`: the first model stays a shadow for good, because a gate compares with it. `margin`: the share of the
-    deciding `metric` by which a gate lets a model be worse.
+    deciding `metric` by which a gate lets a model be worse. `features`: the digest of the features that models have to
+    take; "" where it is not known.
     """
 
     loop_version: int
@@ -30,6 +31,11 @@ class Rules:
     keeps_first: bool
     metric: str
     margin: float
+    features: str = ""
+
+    def answers(self, version: "Version") -> bool:
+        """Whether a model takes the features that the loop has now: of another one nobody would have a score."""
+        return self.features in ("", version.trained.features_digest)
 
 
 def rules_of(loop: Loop) -> Rules:
@@ -42,6 +48,7 @@ def rules_of(loop: Loop) -> Rules:
         keeps_first="first_model" in loop.gate.baselines,
         metric=loop.model.metric,
         margin=loop.gate.margin,
+        features=loop.features.digest,
     )
 
 
@@ -127,3 +134,8 @@ class State:
     def version(self, number: int | None) -> Version | None:
         """A version by its number (they have no gaps)."""
         return self.versions[number - 1] if number is not None and 0 < number <= len(self.versions) else None
+
+    def alike(self, number: int | None, features_digest: str) -> bool:
+        """Whether there is such a version and it takes those features: only such models answer the same asks."""
+        version = self.version(number)
+        return version is not None and version.trained.features_digest == features_digest
