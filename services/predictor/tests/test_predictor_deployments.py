@@ -1,6 +1,7 @@
 """Deployments are taken in whole and signed by the registry, or not at all."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,20 @@ LOOP = offers()
 REGISTRY, STRANGER = Signer.generate(), Signer.generate()
 
 
-def change(sequence: int, signer: Signer = REGISTRY, champion: ModelRef | None = None, loop: str = "offers") -> Record:
+def change(
+    sequence: int,
+    signer: Signer = REGISTRY,
+    champion: ModelRef | None = None,
+    loop: str = "offers",
+    shadows: Sequence[ModelRef] = (),
+) -> Record:
     event = DeploymentChanged(
         loop=loop,
         at_ms=0,
         sequence=sequence,
         effective_at_ms=sequence * 1000,
         champion=champion,
-        shadows=[],
+        shadows=list(shadows),
         cause="first",
         request_id="r",
         note=None,
@@ -101,6 +108,23 @@ def test_a_model_that_cannot_be_served_is_refused(view: DeploymentsView, champio
     view.apply([change(1, champion=champion)])
     assert view.deployments.newest() is None
     assert said in view.refused[1]
+
+
+async def test_a_shadow_of_other_features_is_left_out_and_the_champion_serves() -> None:
+    blobs = MemoryBlobs()
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+    model = blob()
+    champion = ref(version=3, digest=MemoryBlobs().put(model))
+    shadows = [ref(version=2, features_digest="1" * 64), ref(version=1, features_digest="2" * 64)]
+    view.apply([change(1, champion=champion, shadows=shadows)])
+    assert view.deployments.newest() is None
+    blobs.put(model)
+    await view.again()
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert newest.champion is not None
+    assert (newest.champion.version, newest.shadows, newest.left_out) == (3, [], [2, 1])
+    assert not view.refused
 
 
 def test_a_damaged_model_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The HTTP door: what is asked wrongly is told exactly, what is given out is logged first."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from trimtab.predictor.adapters.door import Backing, Door
 from trimtab.predictor.adapters.online import over_budget
 from trimtab.predictor.api import Served, create_router
 from trimtab.predictor.core import Ask, Deployment, Deployments, Model, writer
-from trimtab.predictor.errors import NotLoggedError
+from trimtab.predictor.errors import NotLoggedError, OtherFeaturesError
 from trimtab.runtime.records import Out
 from trimtab.testing.declarations import offers
 
@@ -26,6 +27,7 @@ HOUR = 3_600_000
 LOOP = offers()
 ASSEMBLER = Assembler(LOOP)
 STORE = OnlineStore(tile_groups(LOOP))
+PARSE = parser(LOOP, lambda: 12 * HOUR)
 GOOD = {"offer_id": "o1", "shown_at": 11 * HOUR, "place": "top", "price": 2}
 URL = "/v1/loops/offers/predictions"
 
@@ -57,14 +59,16 @@ def log() -> Log:
 
 @pytest.fixture
 def client(log: Log) -> TestClient:
-    deployments = Deployments().with_one(Deployment(1, 10 * HOUR, Model(7, "d" * 64, (), Price()), ()))
+    return client_of(log, Deployments().with_one(Deployment(1, 10 * HOUR, Model(7, "d" * 64, (), Price()), (), [6])))
 
+
+def client_of(log: Log, deployments: Deployments, refused: Mapping[int, str] = MappingProxyType({})) -> TestClient:
     def assemble(asks: Sequence[Ask], at_ms: NDArray[np.int64]) -> Vectors:
         return ASSEMBLER.assemble(asks, at_ms, STORE)
 
     made = writer(LOOP, ASSEMBLER.names, "http")
     backing = Backing(LOOP, ASSEMBLER.names, assemble, lambda: deployments, lambda: 0, made, log)
-    one = Served(Door(backing).predict, ASSEMBLER.names, lambda: deployments, dict, parser(LOOP, lambda: 12 * HOUR))
+    one = Served(Door(backing).predict, ASSEMBLER.names, lambda: deployments, lambda: refused, PARSE)
     app = FastAPI()
     app.include_router(create_router({"offers": one}))
     return TestClient(app)
@@ -104,6 +108,16 @@ def test_before_the_first_model_there_is_no_score(client: TestClient) -> None:
     assert answer.status_code == 200
     assert answer.json()["score"] is None
     assert answer.json()["arm"] == "none"
+    assert answer.json()["unscored"] == "no model was deployed by then"
+
+
+def test_where_no_model_takes_the_features_it_is_said(log: Log) -> None:
+    reason = str(OtherFeaturesError(7))
+    answer = client_of(log, Deployments(), {3: "another", 4: reason}).post(URL, json=[GOOD])
+    assert answer.status_code == 200
+    (one,) = answer.json()["predictions"]
+    assert (one["score"], one["unscored"]) == (None, f"deployment 4 is refused: {reason}")
+    assert len(log.outs) == 1
 
 
 @pytest.mark.parametrize(

@@ -52,12 +52,13 @@ def create_router(served: Mapping[str, Served]) -> APIRouter:
     async def predict(loop: str, request: Request) -> Response:
         """Predict for one ask (an object) or many (a list), each with its features, their age and the model.
 
+        Where no model scores, `score` is null and `unscored` says why.
         The fields are those of the loop's asking event. `$features` beside them overrides looked-up features.
         """
         one = of_loop(served, loop)
         try:
             asks, many = read_asks(one, await request.body())
-            values = await one.predict(asks)
+            values = [explained(one, value) for value in await one.predict(asks)]
         except NotLoggedError as error:
             raise HTTPException(503, str(error), {"Retry-After": "1"}) from error
         except PredictorError as error:
@@ -66,7 +67,10 @@ def create_router(served: Mapping[str, Served]) -> APIRouter:
 
     @router.get("/v1/loops/{loop}/deployment")
     async def deployment(loop: str) -> Response:
-        """What is deployed: the newest deployment taken in, its champion and shadows, and what was refused and why."""
+        """What is deployed: the newest deployment taken in, its champion and shadows, what was refused and why.
+
+        `left_out`: shadows that cannot answer, as they take other features than the loop has now.
+        """
         return answer(deployed(of_loop(served, loop)))
 
     return router
@@ -120,6 +124,17 @@ def fit(name: str, value: object, is_text: bool) -> float | str | None:
     raise FeatureTypeError(name, f"text of at most {LONGEST_TEXT} characters" if is_text else "a number", value)
 
 
+def explained(served: Served, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An answer; one without a score says why."""
+    if value["arm"] != "none":
+        return value
+    refused = served.refused()
+    why = (
+        f"deployment {max(refused)} is refused: {refused[max(refused)]}" if refused else "no model was deployed by then"
+    )
+    return {**value, "unscored": why}
+
+
 def deployed(served: Served) -> Mapping[str, Any]:
     """The newest deployment, as JSON."""
     newest = served.deployments().newest()
@@ -128,6 +143,7 @@ def deployed(served: Served) -> Mapping[str, Any]:
         "effective_at_ms": None if newest is None else newest.effective_at_ms,
         "champion": None if newest is None or newest.champion is None else named(newest.champion),
         "shadows": [] if newest is None else [named(model) for model in newest.shadows],
+        "left_out": [] if newest is None else newest.left_out,
         "refused": [{"sequence": sequence, "reason": reason} for sequence, reason in sorted(served.refused().items())],
     }
 

@@ -33,8 +33,9 @@ log = structlog.get_logger(__name__)
 class DeploymentsView:
     """The loop's deployments, as the registry signed them.
 
-    A deployment is taken in whole, with all its models loaded and verified, or not at all: an unsigned or forged one,
-    a missing or damaged blob, other features than the loop's are refused and told, and the one before goes on serving.
+    A deployment is taken in with all models that can answer loaded and verified, or not at all: an unsigned or forged
+    one, a missing or damaged blob, a champion of other features than the loop's are refused and told, and the one
+    before goes on serving. A shadow of other features cannot answer: it is left out and told, and the champion serves.
     What was refused for its blobs is taken in later, when they are there (`again`).
     """
 
@@ -62,7 +63,7 @@ class DeploymentsView:
     async def again(self) -> None:
         """Look whether blobs have come for which deployments were refused, and take in those that are whole now."""
         for sequence, (event, heard) in sorted(self._wanting.items()):
-            refs = [*event.shadows, *([] if event.champion is None else [event.champion])]
+            refs = [*self._able(event), *([] if event.champion is None else [event.champion])]
             try:
                 for ref in refs:
                     self._loaded[ref.digest] = await asyncio.to_thread(self._load, ref)
@@ -84,13 +85,22 @@ class DeploymentsView:
         try:
             self._verifier.check(json.loads(heard.value))
             champion = None if event.champion is None else self._model(event.champion)
-            shadows = [self._model(ref) for ref in event.shadows]
+            able = self._able(event)
+            shadows = [self._model(ref) for ref in able]
         except (StoreError, ModelError, OtherFeaturesError) as error:
             self.refused[event.sequence] = str(error)
             if isinstance(error, BlobMissingError | BlobDamagedError | StoreReadOnlyError | StoreUnreachableError):
                 self._wanting[event.sequence] = event, heard
             raise ModelRefusedError(self._loop, event.sequence, str(error)) from error
-        return Deployment(event.sequence, event.effective_at_ms, champion, shadows)
+        left_out = [ref.version for ref in event.shadows if ref not in able]
+        if left_out:
+            reasons = [str(OtherFeaturesError(version)) for version in left_out]
+            log.warning("shadows left out", loop=self._loop, sequence=event.sequence, reasons=reasons)
+        return Deployment(event.sequence, event.effective_at_ms, champion, shadows, left_out)
+
+    def _able(self, event: DeploymentChanged) -> Sequence[ModelRef]:
+        """The shadows that take the loop's features."""
+        return [ref for ref in event.shadows if ref.features_digest == self._features]
 
     def _model(self, ref: ModelRef) -> Model:
         if ref.features_digest != self._features:

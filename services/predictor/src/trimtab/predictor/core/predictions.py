@@ -40,12 +40,16 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Which versions score asks from `effective_at_ms` on. `trace`: the traceparent it came with."""
+    """Which versions score asks from `effective_at_ms` on.
+
+    `left_out`: shadows that take other features than the loop's. `trace`: the traceparent it came with.
+    """
 
     sequence: int
     effective_at_ms: int
     champion: Model | None
     shadows: Sequence[Model]
+    left_out: Sequence[int] = ()
     trace: str | None = None
 
 
