@@ -66,10 +66,19 @@ def registered(day: float, version: int, verdict: Any) -> ModelRegistered:
     return ModelRegistered(loop=LOOP, at_ms=at(day), version=version, request_id=LAST, digest="0" * 64, verdict=verdict)
 
 
+OTHER = {"row": {"place": "place", "price": "price * 2"}}
+"""Features that models of the loop's do not take."""
+
+
 def deployed(
-    day: float, version: int, sequence: int, cause: Any = "promoted", request_id: str | None = LAST
+    day: float,
+    version: int,
+    sequence: int,
+    cause: Any = "promoted",
+    request_id: str | None = LAST,
+    features: str = offers().features.digest,
 ) -> DeploymentChanged:
-    ref = ModelRef(version=version, digest="0" * 64, format="onnx", features_digest="0" * 64)
+    ref = ModelRef(version=version, digest="0" * 64, format="onnx", features_digest=features)
     return DeploymentChanged(
         loop=LOOP, at_ms=at(day), sequence=sequence, effective_at_ms=at(day), champion=ref, shadows=[], cause=cause,
         request_id=request_id, signature="",
@@ -136,6 +145,17 @@ def _short(answer: Answer) -> str:
 
 def apply(**retrain: Any) -> Event:
     return declared(offers(retrain=retrain))
+
+
+def other(version: int = 2, **retrain: Any) -> Event:
+    """The loop with other features."""
+    return declared(offers(features=OTHER, retrain=retrain), version=version)
+
+
+def other_model(day: float, version: int, sequence: int) -> list[Event]:
+    """A model that takes the other features, deployed."""
+    features = offers(features=OTHER).features.digest
+    return [registered(day, version, "first"), deployed(day, version, sequence, "first", features=features)]
 
 
 def first_model(**retrain: Any) -> list[Event]:
@@ -288,6 +308,52 @@ CASES: dict[str, tuple[list[Event], list[str]]] = {
         [*second_model(20, 20), rows(22, 1100, 5000, gain(2, 1, 0.1, -0.1)), day(30), drift(30.5, 2)],
         ["first@10 go", "drift@20 go", "drift@30.5 go"],
     ),
+    "a champion of other features is none: first training again, of rows that matured with the new ones": (
+        [
+            *first_model(),
+            *(day(20), other(), rows(20.5, 5000), rows(21, 5200), rows(21.5, 6000, 5000)),
+            *(rows(22, 6999, 5999), rows(22.5, 7000, 5099), rows(23, 7000, 5100), *other_model(23, 2, 2)),
+            *(rows(24, 7400), day(60)),
+        ],
+        ["first@10 go", "first@23 go"],
+    ),
+    "and grown, from the rows of the new ones": (
+        [
+            *(*first_model(), day(20), other(), rows(21.5, 6000, 600), rows(23, 7000, 700), *other_model(23, 2, 2)),
+            *(rows(40, 7499, 2000), rows(41, 7500, 2000)),
+        ],
+        ["first@10 go", "first@23 go", "grown@41 go"],
+    ),
+    "other features before the first model": (
+        [
+            apply(),
+            rows(20, 999),
+            other(),
+            rows(20.5, 1500),
+            rows(21.5, 1600, 0),
+            rows(22, 2599, 900),
+            rows(23, 2600, 900),
+        ],
+        ["first@23 go"],
+    ),
+    "a champion of other features grows neither old nor due, and nothing is evidence about it": (
+        [
+            *first_model(max_age="20d", every="15d"),
+            day(20),
+            other(2, max_age="20d", every="15d"),
+            drift(21, 1),
+            day(60),
+        ],
+        ["first@10 go", "drift@21 retired_version"],
+    ),
+    "features as they were: the champion counts again": (
+        [*first_model(), day(20), other(), declared(offers(), version=3), drift(30, 1)],
+        ["first@10 go", "drift@30 go"],
+    ),
+    "a person asks before rows with the new features have matured": (
+        [*first_model(), day(20), other(), rows(20.5, 5000), asked()],
+        ["first@10 go", "person@20.5 no_rows"],
+    ),
     "a loop that nobody declared": ([rows(3, 5000), day(4), asked()], []),
 }
 
@@ -358,8 +424,9 @@ def test_a_new_declaration_holds_from_then_on_and_an_older_one_changes_nothing()
 
 
 def test_a_hold_on_what_is_no_longer_declared_ends() -> None:
-    newer = declared(offers(features={"row": {"place": "place"}}), version=2)
-    _, told = tell([*first_model(), violated(19), newer, drift(20, 1)])
+    fewer = offers(features={"row": {"place": "place"}})
+    serves = deployed(10, 1, 1, "first", features=fewer.features.digest)
+    _, told = tell([*first_model()[:-1], serves, violated(19), declared(fewer, version=2), drift(20, 1)])
     assert short(told) == ["first@10 go", "drift@20 go"]
 
 

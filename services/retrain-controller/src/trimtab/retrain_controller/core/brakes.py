@@ -60,12 +60,18 @@ def _object(cause: Cause, state: State, policy: Policy) -> Ruling | None:
     if cause.kind == "drift" and not _listed(cause, policy):
         kinds = ", ".join(cause.drifted) or "nothing of its own"
         return Never("not_listed", f"drifted: {kinds}; retrain.on lists {', '.join(policy.on) or 'nothing'}")
-    champion = None if state.champion is None else state.champion.version
-    if cause.kind == "first" and champion is not None:
-        return Never("retired_version", f"version {champion} serves already")
-    if cause.version is not None and cause.version != champion and not _is_unheard_of(cause, state):
-        return Never("retired_version", f"it is about version {cause.version}, the champion is {champion}")
+    serving = None if state.serving is None else state.serving.version
+    if cause.kind == "first" and serving is not None:
+        return Never("retired_version", f"version {serving} serves already")
+    if cause.version is not None and cause.version != serving and not _is_unheard_of(cause, state):
+        return Never("retired_version", f"it is about version {cause.version}, {_served_by(state)}")
     return None
+
+
+def _served_by(state: State) -> str:
+    if state.champion is not None and state.serving is None:
+        return "which takes other features than the loop has now"
+    return f"the champion is {None if state.champion is None else state.champion.version}"
 
 
 def _listed(cause: Cause, policy: Policy) -> bool:
@@ -75,7 +81,7 @@ def _listed(cause: Cause, policy: Policy) -> bool:
 def _rows(cause: Cause, state: State, _policy: Policy) -> Ruling | None:
     if cause.kind == "person" and (state.rows == 0 or state.positives == 0):
         what = "no row" if state.rows == 0 else "no positive row"
-        return Never("no_rows", f"{what} has matured yet: there is nothing to learn from")
+        return Never("no_rows", f"{what} with the loop's features has matured yet: there is nothing to learn from")
     return None
 
 

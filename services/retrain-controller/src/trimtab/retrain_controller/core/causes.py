@@ -22,7 +22,7 @@ def with_due(state: State, policy: Policy, trace: str | None) -> State:
 
 
 def _due(state: State, policy: Policy) -> Iterator[Cause]:
-    if state.champion is None:
+    if state.serving is None:
         yield from _first(state, policy)
         return
     yield from _grown(state, policy)
@@ -31,8 +31,8 @@ def _due(state: State, policy: Policy) -> Iterator[Cause]:
 
 
 def _first(state: State, policy: Policy) -> Iterator[Cause]:
-    """Enough matured rows; after n failed attempts, growth ^ n as many."""
-    factor = policy.first_growth**state.attempts
+    """Enough matured rows of the loop's features; after n failed attempts to learn from such, growth ^ n as many."""
+    factor = policy.first_growth ** (state.attempts - state.other_attempts)
     enough_rows = state.rows >= policy.first_rows * factor
     enough_positives = state.positives is None or state.positives >= policy.first_positives * factor
     if state.open is None and enough_rows and enough_positives:

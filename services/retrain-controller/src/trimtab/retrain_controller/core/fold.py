@@ -20,7 +20,7 @@ from trimtab.contracts.control import (
 )
 from trimtab.loops import declaration
 from trimtab.retrain_controller.core.damping import judged, missed
-from trimtab.retrain_controller.core.policy import policy_of
+from trimtab.retrain_controller.core.policy import Policy, policy_of
 from trimtab.retrain_controller.core.state import UNKNOWN_MS, Attempt, Cause, Champion, Hold, Open, State, Watch
 
 Event = (
@@ -49,7 +49,22 @@ def _declared(state: State, event: LoopDeclared, _trace: str | None) -> State:
     loop = declaration.of(event)
     subjects = {*loop.events, *loop.features.names}
     holds = tuple(hold for hold in state.holds if hold.subject in subjects)
-    return replace(state, policy=policy_of(loop), holds=holds)
+    before, policy = state.policy, policy_of(loop)
+    state = replace(state, policy=policy, holds=holds)
+    if before is None or before.features in ("", policy.features):
+        return state
+    return _with_other_features(state, policy)
+
+
+def _with_other_features(state: State, policy: Policy) -> State:
+    """Rows count from zero, and so do attempts: none was fitted on such rows. What did not help before says nothing.
+
+    Rows with the features of before go on maturing for a while; a measurement that may count some has none of the new.
+    """
+    mixed_until_ms = None if state.now_ms == UNKNOWN_MS else state.now_ms + policy.matured_after_ms
+    positives = None if state.positives is None else 0
+    state = replace(state, rows=0, positives=positives, mixed_until_ms=mixed_until_ms)
+    return replace(state, other_attempts=state.attempts, misses=0, watch=None)
 
 
 def _trained(state: State, event: ModelTrained, _trace: str | None) -> State:
@@ -83,6 +98,7 @@ def _deployed(state: State, event: DeploymentChanged, _trace: str | None) -> Sta
 
 def _changed_hands(state: State, event: DeploymentChanged) -> State:
     before, version = state.champion, None if event.champion is None else event.champion.version
+    features = "" if event.champion is None else event.champion.features_digest
     if (None if before is None else before.version) == version:
         return state
     if event.cause == "rolled_back" and state.watch is not None:
@@ -92,7 +108,7 @@ def _changed_hands(state: State, event: DeploymentChanged) -> State:
         return replace(state, champion=None)
     state = replace(
         state,
-        champion=Champion(version, event.effective_at_ms),
+        champion=Champion(version, event.effective_at_ms, features),
         highest_version=max(version, state.highest_version),
     )
     if event.cause != "promoted" or before is None or state.policy is None:
@@ -128,8 +144,18 @@ def _measured(state: State, event: PerformanceMeasured, _trace: str | None) -> S
     state = replace(state, now_ms=max(state.now_ms, event.at_ms))
     if event.at_ms <= state.measured_ms:
         return state
-    state = replace(state, measured_ms=event.at_ms, rows=event.matured_rows, positives=event.matured_positives)
+    state = _counted(replace(state, measured_ms=event.at_ms), event)
     return replace(state, watch=_watched(state.watch, event))
+
+
+def _counted(state: State, event: PerformanceMeasured) -> State:
+    """With the matured rows that have the features of now."""
+    rows, positives, until_ms = event.matured_rows, event.matured_positives, state.mixed_until_ms
+    if until_ms is not None:
+        left_ms = until_ms if event.at_ms < until_ms else None
+        state = replace(state, mixed_until_ms=left_ms, other_rows=rows, other_positives=positives or 0)
+    positives = None if positives is None else positives - state.other_positives
+    return replace(state, rows=rows - state.other_rows, positives=positives)
 
 
 def _watched(watch: Watch | None, event: PerformanceMeasured) -> Watch | None:

@@ -6,6 +6,7 @@ from trimtab.loops.model import Loop
 
 FIRST_GROWTH = 1.5
 """Where `grown` is switched off: how much more data a failed first training waits for."""
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,9 @@ class Policy:
     """Durations are ms of event time.
 
     `on`: kinds of drift that ask for a retrain, as the declaration names them. `windowed`: training sees a window,
-    not all history. `judged_after_ms`: from a promotion until the labels of its whole watch have matured.
+    not all history. `judged_after_ms`: from a promotion until the labels of its whole watch have matured. `features`:
+    the digest of the loop's features, "" where it is not known. `matured_after_ms`: from the newest event time that was
+    heard of until a measurement counts all that was asked up to then, and an hour more.
     """
 
     loop_version: int
@@ -28,6 +31,8 @@ class Policy:
     first_positives: int
     windowed: bool
     judged_after_ms: int
+    features: str = ""
+    matured_after_ms: int = 0
 
     @property
     def first_growth(self) -> float:
@@ -51,4 +56,7 @@ def policy_of(loop: Loop) -> Policy:
         first_positives=loop.train.first_positives,
         windowed=loop.train.window_ms is not None,
         judged_after_ms=loop.gate.watch_ms + loop.verdict_ms,
+        features=loop.features.digest,
+        # event time is told of once an hour, and a measurement counts whole hours of asking
+        matured_after_ms=loop.label.mature_ms + loop.lateness_ms + 2 * HOUR_MS,
     )

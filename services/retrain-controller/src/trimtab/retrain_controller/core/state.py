@@ -36,10 +36,11 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Champion:
-    """Who serves, or is about to."""
+    """Who serves, or is about to. `features`: the digest of those that it takes, "" where it is not known."""
 
     version: int
     effective_at_ms: int
+    features: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ class State:
 
     `misses`: retrains in a row that did not help. `requested_ms`: times of requests within the budget's span.
     `anchor_ms`: the first request, from which a schedule counts. `waiting`: causes neither followed nor dropped.
+    `rows`, `positives`: matured ones with the features that the loop has now. Up to a measurement at `mixed_until_ms`
+    all may have other features; `other_rows`, `other_positives` were matured by then. `other_attempts`: of `attempts`,
+    those for other features.
     """
 
     loop: str
@@ -112,3 +116,15 @@ class State:
     waiting: tuple[Cause, ...] = ()
     answered: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
+    mixed_until_ms: int | None = None
+    other_rows: int = 0
+    other_positives: int = 0
+    other_attempts: int = 0
+
+    @property
+    def serving(self) -> Champion | None:
+        """The champion; one that takes other features than the loop has now cannot answer, and does not count."""
+        champion, policy = self.champion, self.policy
+        if champion is None or policy is None or "" in (champion.features, policy.features):
+            return champion
+        return champion if champion.features == policy.features else None
