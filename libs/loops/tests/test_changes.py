@@ -116,6 +116,36 @@ CASES = {
 }
 
 
+OF_NOW = "starts empty: of events from then on"
+NO_MODEL = (
+    "no model takes these features yet: predictions have no score until one is trained, by itself once [train] "
+    "first_after rows with them have matured; its gate has no champion to beat"
+)
+MEANINGS = {
+    "a feature more": {
+        "feature hour": "in predictions from then on; no model is trained on those from before",
+        "recipe (features)": NO_MODEL,
+    },
+    "a feature less": {
+        "feature price": "not in predictions from then on; models that take it are not served",
+        "recipe (features)": NO_MODEL,
+    },
+    "another expression": {"feature price": "price → price * 2, from then on", "recipe (features)": NO_MODEL},
+    "another window": {"group user": f"{OF_NOW}; what the old one held is dropped"},
+    "another group": {"group person": OF_NOW, "group user": "what it held is dropped"},
+    "another estimator": {
+        "recipe (estimator)": "the next challenger is another recipe: its gate asks for better, not for not worse"
+    },
+}
+
+
+@pytest.mark.parametrize("case", MEANINGS)
+def test_what_a_change_means(case: str) -> None:
+    old, new, _ = CASES[case]
+    meant = {change.what: change.meaning for change in compare(loop(), loop(TEXT.replace(old, new)))}
+    assert {what: meant[what] for what in MEANINGS[case]} == MEANINGS[case]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_changes(case: str) -> None:
     old, new, changes = CASES[case]

@@ -27,7 +27,7 @@ def plan(
     folder: Annotated[Path, typer.Argument(help="The folder that holds loop.toml and the Avro schemas beside it.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON for scripts.")] = False,
 ) -> None:
-    """Show what `trimtab apply` would change: topics, features, groups built anew, the recipe and its gate."""
+    """Show what `trimtab apply` would change: topics, features, groups that start empty, the recipe and its gate."""
     loop = checked(folder)
     history = asyncio.run(read_declared(find(ClusterSettings()).kafka)).get(loop.name, NEVER)
     running = None if history.current is None else declaration.of(history.current)

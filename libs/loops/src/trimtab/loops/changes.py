@@ -82,11 +82,13 @@ def _vector(running: Features | None, new: Features) -> Iterator[Change]:
     before = running.names if running else ()
     for name in new.names:
         if name not in before:
-            meaning = "in predictions from then on; missing in training rows from before" if running else "computed"
+            meaning = "in predictions from then on; no model is trained on those from before" if running else "computed"
             yield Change("add", f"feature {name}", meaning)
     for name in before:
         if name not in new.names:
-            yield Change("remove", f"feature {name}", "models that were trained with it keep missing values there")
+            yield Change(
+                "remove", f"feature {name}", "not in predictions from then on; models that take it are not served"
+            )
     for name, sql in new.row.items():
         old = running.row.get(name) if running else None
         if old is not None and old != sql:
@@ -97,12 +99,14 @@ def _groups(running: Features, new: Features) -> Iterator[Change]:
     before, after = _digests(running), _digests(new)
     for name, digest in after.items():
         if name not in before:
-            yield Change("add", f"group {name}", "built from the log")
+            yield Change("add", f"group {name}", "starts empty: of events from then on")
         elif before[name] != digest:
-            yield Change("change", f"group {name}", "built anew from the log beside the old one")
+            yield Change(
+                "change", f"group {name}", "starts empty: of events from then on; what the old one held is dropped"
+            )
     for name in before:
         if name not in after:
-            yield Change("remove", f"group {name}", "lives on until no deployed model uses it")
+            yield Change("remove", f"group {name}", "what it held is dropped")
 
 
 def _digests(features: Features) -> Mapping[str, str]:
@@ -134,8 +138,15 @@ def _recipe(running: Loop, new: Loop) -> Iterator[Change]:
     }
     changed = [name for name, (old, now) in parts.items() if old != now]
     if changed:
-        meaning = "the next challenger is another recipe: its gate asks for better, not for not worse"
+        meaning = _OTHER_FEATURES if "features" in changed else _OTHER_RECIPE
         yield Change("change", f"recipe ({', '.join(changed)})", meaning)
+
+
+_OTHER_FEATURES = (
+    "no model takes these features yet: predictions have no score until one is trained, by itself once [train] "
+    "first_after rows with them have matured; its gate has no champion to beat"
+)
+_OTHER_RECIPE = "the next challenger is another recipe: its gate asks for better, not for not worse"
 
 
 _POLICIES = ("loop", "quality", "predict", "gate", "drift", "retrain")
