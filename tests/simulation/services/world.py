@@ -143,21 +143,25 @@ class World:
         ]
 
     def _unheard(self) -> Sequence[str]:
-        """Predictors that do not serve by the newest deployment yet. Who is halted cannot say."""
+        """Predictors that neither serve by the newest deployment yet nor refused it. Who is halted cannot say."""
         newest = max((one.sequence for one in self.events(topics.DEPLOYMENT_CHANGED)), default=0)
-        behind = [name for name, deployment in self.serving().items() if newest and _sequence(deployment) < newest]
+        heard = {name: max(_sequence(view.deployments.newest()), *view.refused, 0) for name, view in self._views()}
+        behind = [name for name, sequence in heard.items() if sequence < newest]
         return [f"{name} has not heard of deployment {newest}" for name in behind]
 
     def serving(self) -> Mapping[str, Deployment | None]:
         """By which deployment each predictor serves."""
-        return {
-            f"{replica.process.name} {number}": view.deployments.newest()
+        return {name: view.deployments.newest() for name, view in self._views()}
+
+    def _views(self) -> Sequence[tuple[str, DeploymentsView]]:
+        return [
+            (f"{replica.process.name} {number}", view)
             for replica in self.cluster.replicas
             if KINDS[replica.kind] == "predictor" and not replica.process.halted
             for number, worker in enumerate(replica.program.workers())
             for view in worker.stage.views
             if isinstance(view, DeploymentsView)
-        }
+        ]
 
     def open(self) -> Sequence[str]:
         """Requests without an end, and models without a verdict."""
