@@ -260,9 +260,16 @@ def test_probabilities_of_classes_come_in_as_wide_as_the_widest() -> None:
     loop = offers(loop={"task": "multiclass"}, label={"value": "last(click_id)"}, train={"first_after": {"rows": 1000}})
     shadow = {"version": 7, "model_digest": B, "score": 0.6, "class": "x", "probabilities": [0.6, 0.4]}
     told = {"class": "y", "probabilities": [0.1, 0.2, 0.7], "score": 0.7}
+    shadow_said = {name: shadow[name] for name in told}
+    told_beside = shadow | told
     (found,) = PredictionReader(loop, SchemasView()).read([prediction("a", 5, 3, **told, shadows=[shadow])])
     assert found.scores.tolist() == [[0.1, 0.2, 0.7]]
     assert found.shadows.scores.tolist() == [[0.6, 0.4, 0.0]]
+    (turned,) = PredictionReader(loop, SchemasView()).read(
+        [prediction("a", 5, 3, **shadow_said, shadows=[told_beside])]
+    )
+    assert turned.scores.tolist() == [[0.6, 0.4, 0.0]]
+    assert turned.shadows.scores.tolist() == [[0.1, 0.2, 0.7]]
 
 
 def test_predictions_of_an_earlier_declaration_lack_what_was_not_declared() -> None:

@@ -1,7 +1,7 @@
 """Records as columns: predictions, label events, rejected events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,6 +73,9 @@ class PredictionReader:
         columns = reader.read([record.value or b"" for record in records])
         n = len(records)
         features, key = columns["features"], columns["key"].tolist()
+        scores = self._scores(columns["score"], columns["probabilities"])
+        shadows = self._shadows(columns["shadows"])
+        width = max(scores.shape[1], shadows.scores.shape[1])
         return Predictions(
             key=key,
             by=_by(columns["by"], n) if "by" in columns else key,
@@ -81,11 +84,11 @@ class PredictionReader:
             version=np.where(columns["version"] == NO_LONG, NO_MODEL, columns["version"]),
             sequence=np.where(columns["deployment"] == NO_LONG, -1, columns["deployment"]),
             digests=_digests(columns),
-            scores=self._scores(columns["score"], columns["probabilities"]),
+            scores=_widened(scores, width),
             numbers=_columns([features.get(name) for name in self._numbers], n, np.full(n, np.nan), np.float64),
             categories=_columns([features.get(name) for name in self._categories], n, np.full(n, None), object),
             streamed=columns["origin"] == "stream",
-            shadows=self._shadows(columns["shadows"], self._width(columns["probabilities"])),
+            shadows=replace(shadows, scores=_widened(shadows.scores, width)),
         )
 
     def _width(self, probabilities: Items) -> int:
@@ -101,13 +104,17 @@ class PredictionReader:
             found[probabilities.row, _places(probabilities.row)] = probabilities.values
         return found
 
-    def _shadows(self, shadows: Items, width: int) -> Shadows:
+    def _shadows(self, shadows: Items) -> Shadows:
         if shadows.values is None:
-            return Shadows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, width)))
-        score = self._scores(shadows.values["score"], shadows.values["probabilities"])
-        wide = np.zeros((len(score), max(width, score.shape[1])))
-        wide[:, : score.shape[1]] = score
-        return Shadows(shadows.row, shadows.values["version"], wide[:, :width])
+            return Shadows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 1)))
+        scores = self._scores(shadows.values["score"], shadows.values["probabilities"])
+        return Shadows(shadows.row, shadows.values["version"], scores)
+
+
+def _widened(scores: Floats, width: int) -> Floats:
+    """Scores with columns for the classes that only others know: 0, or NaN where nothing was said."""
+    blank = np.where(np.isnan(scores[:, :1]), np.nan, 0.0)
+    return np.hstack([scores, np.repeat(blank, width - scores.shape[1], axis=1)])
 
 
 def _digests(columns: Columns) -> Mapping[int, str]:
