@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from trimtab.cli.demo.events import Events, Reading, named
 from trimtab.cli.log import follower
-from trimtab.contracts import envelope, topics
+from trimtab.contracts import data, topics
 from trimtab.contracts.codec import Schema
 from trimtab.contracts.columnar import ColumnReader
 from trimtab.loops.model import Loop
@@ -39,46 +40,46 @@ Told = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """Events of one name that passed ingest: all records, and distinct ids."""
-
-    records: int
-    distinct: int
-
-
-@dataclass(frozen=True, slots=True)
 class Collected:
     """What stands in a loop's topics.
 
-    `accepted`: events by name. `keys`: of all predictions, one a record. `predictions`: one row a record of the present
-    features: where it stands, what was said, the features under their columns' names. `shadows`: what else was said
-    there, one row a version. `outcomes`: one row a record. `control`: events by topic, in the order of their offsets.
-    `rejected`: records in quarantine.
+    `keys`: of all predictions, one a record. `predictions`: one row a record of the present features: where it stands,
+    what was said, the features under their columns' names. `shadows`: what else was said there, one row a version.
+    `outcomes`: one row a record, with its key. `control`: events by topic, in the order of their offsets. `rejected`:
+    the name and the identity (see `events.named`) of each record in quarantine.
     """
 
-    accepted: Mapping[str, Accepted]
+    events: Events
     keys: Sequence[bytes]
     predictions: pl.DataFrame
     shadows: pl.DataFrame
     outcomes: pl.DataFrame
     control: Mapping[str, Sequence[Any]]
-    rejected: int
+    rejected: Sequence[tuple[str, str]]
+
+    def predicted(self) -> frozenset[str]:
+        """What there is a prediction of."""
+        return frozenset(key.decode() for key in self.keys)
+
+    def rejected_ids(self, event: str) -> frozenset[str]:
+        """The events of a name that are in quarantine."""
+        return frozenset(id_ for name, id_ in self.rejected if name == event)
 
     def copies(self) -> int:
         """How many events, predictions, and outcomes of the same revision, there are too many."""
-        events = sum(one.records - one.distinct for one in self.accepted.values())
+        events = sum(one.records - one.bodies for one in self.events.accepted.values())
         places = self.outcomes.select("prediction_partition", "prediction_offset", "revision")
         return events + len(self.keys) - len(set(self.keys)) + len(places) - places.n_unique()
 
 
 async def collect(bootstrap: str, loop: Loop, told: Told = lambda _: None) -> Collected:
-    """Read everything that is committed now; another process counts the events meanwhile."""
+    """Read everything that is committed now; another process reads the events meanwhile."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside:
-        events = beside.submit(count, bootstrap, {name: topics.events(loop.name, name) for name in loop.events})
+        reading = beside.submit(accepted, bootstrap, loop)
         found = await predicted(bootstrap, loop, told)
-        accepted = await asyncio.wrap_future(events)
-        told(sum(one.records for one in accepted.values()))
-        return replace(found, accepted=accepted)
+        events = await asyncio.wrap_future(reading)
+        told(sum(one.records for one in events.accepted.values()))
+        return replace(found, events=events)
 
 
 async def predicted(bootstrap: str, loop: Loop, told: Told) -> Collected:
@@ -91,33 +92,46 @@ async def predicted(bootstrap: str, loop: Loop, told: Told) -> Collected:
         predictions.append(asked(batch))
         shadows.append(also(batch))
     async for batch in in_schema(bootstrap, topics.outcomes(loop.name), OUTCOMES.schema, told):
-        settled.append(OUTCOMES.frame(batch))
-    rejected = [len(batch) async for batch in batches(bootstrap, topics.rejected(loop.name), told)]
+        settled.append(outcome_frame(batch))
     return Collected(
-        accepted={},
+        events=Events({}, frozenset(), frozenset()),
         keys=keys,
         predictions=pl.concat(predictions or [asked(())]),
         shadows=pl.concat(shadows or [also(())]),
-        outcomes=pl.concat(settled or [OUTCOMES.frame(())]),
+        outcomes=pl.concat(settled or [outcome_frame(())]),
         control={topic: await control_events(bootstrap, topic, loop.name) for topic in CONTROL},
-        rejected=sum(rejected),
+        rejected=await rejected(bootstrap, loop, told),
     )
 
 
-def count(bootstrap: str, events: Mapping[str, str]) -> dict[str, Accepted]:
-    """How many events stand in each topic, and how many ids they have."""
+async def rejected(bootstrap: str, loop: Loop, told: Told) -> list[tuple[str, str]]:
+    """The name and the identity of each event in quarantine. (A blob is named by the digest of what it holds.)"""
+    found = list[tuple[str, str]]()
+    async for batch in in_schema(bootstrap, topics.rejected(loop.name), data.SCHEMAS["rejected"], told):
+        for one in (data.decode(data.Rejected, record.value) for record in batch):
+            event = loop.events[one.event]
+            kept = one.blob if event.id is None else None
+            found.append((one.event, kept or named(event, one.id, one.original or b"")))
+    return found
 
-    async def of(topic: str) -> Accepted:
-        records, ids = 0, set[bytes | None]()
-        async for batch in batches(bootstrap, topic, lambda _: None):
-            records += len(batch)
-            ids.update(envelope.get(record.headers, envelope.ID) for record in batch)
-        return Accepted(records, len(ids))
 
-    async def all_of_them() -> dict[str, Accepted]:
-        return {name: await of(topic) for name, topic in events.items()}
+def accepted(bootstrap: str, loop: Loop) -> Events:
+    """What the loop has accepted, and what has to follow from it."""
 
-    return asyncio.run(all_of_them())
+    async def read() -> Events:
+        reading = Reading(loop)
+        for name in loop.events:
+            async for batch in batches(bootstrap, topics.events(loop.name, name), lambda _: None):
+                reading.take(name, batch)
+        return reading.events()
+
+    return asyncio.run(read())
+
+
+def outcome_frame(records: Sequence[Read]) -> pl.DataFrame:
+    """Outcomes with the keys of their predictions."""
+    keys = [(record.key or b"").decode() for record in records]
+    return OUTCOMES.frame(records).with_columns(key=pl.Series(keys, dtype=pl.String))
 
 
 def shadow_frame(schema: Mapping[str, Any]) -> Frame:

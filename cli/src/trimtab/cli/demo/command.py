@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trimtab.cli.cluster.address import find
-from trimtab.cli.demo import made
+from trimtab.cli.demo import made, promises
 from trimtab.cli.demo.collect import Collected, collect
 from trimtab.cli.demo.memory import PeakMemory
-from trimtab.cli.demo.summary import summary, told
+from trimtab.cli.demo.summary import Figures, summary, told
 from trimtab.cli.demo.worth import worth
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.moments import moment
@@ -34,7 +34,6 @@ from trimtab.loops.model import Loop
 
 COMMAND = (sys.executable, "-m", "trimtab.cli")
 DATA_DIR = "TRIMTAB_DATA_DIR"
-Run = Mapping[str, str]
 
 
 class DemoError(ClusterError):
@@ -51,6 +50,14 @@ class NoExampleError(ClusterError):
         super().__init__(f"{folder} holds no loop.toml: run the demo from a checkout, or name the example's folder")
 
 
+class PromiseBrokenError(ClusterError):
+    """The loop did not do what it promises of each event."""
+
+    def __init__(self, broken: Sequence[str], place: Path) -> None:
+        self.broken = tuple(broken)
+        super().__init__(f"a promise was broken: {' '.join(broken)} `{DATA_DIR}={place} trimtab logs` says more")
+
+
 def demo(
     folder: Annotated[Path, typer.Argument(help="The example's folder.")] = Path("examples/flights"),
     until: Annotated[
@@ -62,7 +69,8 @@ def demo(
 
     Starts Kafka and the seven services in `.trimtab/demo`, declares the loop, plays the recorded events in event-time
     order, then reads the topics and writes `report.html` and `summary.json` there. Nothing is staged: change the
-    declaration or the data, and other results come out.
+    declaration or the data, and other results come out. Returns 1 when an event, a prediction or an outcome is missing
+    or stands there twice.
     """
     began_s = time.monotonic()
     console = Console()
@@ -79,11 +87,17 @@ def demo(
         step("replay", loop.name, "--data", str(data), *([] if until is None else ["--to", times.text(until)]))
         collected = read(loop, console)
         leave()
-        report = compared(loop, collected, made.sent(loop, data, until), console)
-    figures = summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb)
+        report = compared(loop, collected, promises.sent(loop, data, until), console)
+    written(report, summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb), place, console)
+
+
+def written(report: Report, figures: Figures, place: Path, console: Console) -> None:
+    """The report as files and on the terminal. Raises PromiseBrokenError once they are there."""
     (place / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
     (place / "report.html").write_text(page(report))
     told(report, figures, place, console)
+    if report.broken:
+        raise PromiseBrokenError(report.broken, place)
 
 
 def prepared(folder: Path, loop: Loop, data: Path, console: Console) -> Path:
@@ -135,7 +149,7 @@ def read(loop: Loop, console: Console) -> Collected:
         return asyncio.run(collect(find(ClusterSettings()).kafka.bootstrap_servers, loop, told))
 
 
-def compared(loop: Loop, collected: Collected, played: made.Sent, console: Console) -> Report:
+def compared(loop: Loop, collected: Collected, played: promises.Sent, console: Console) -> Report:
     """The report, with what else could have been done."""
     with shown(console) as progress:
         fitting = progress.add_task("what else could have been done", said="")

@@ -2,56 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from trimtab.cli.demo.collect import Collected
+from trimtab.cli.demo.promises import Sent, broken, lost
 from trimtab.cli.report.data import Contender, Mark, Report, RetrainRow
 from trimtab.contracts import topics
 from trimtab.contracts.control import ModelTrained, QualityViolated, RetrainRequested
-from trimtab.loops.files import opened
 from trimtab.loops.model import Loop
-
-UP_MS = 2**62
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What was played. `counts`: events by name. `ids`: distinct ids by name, where events have one. `asks`: keys."""
-
-    counts: Mapping[str, int]
-    ids: Mapping[str, int]
-    asks: frozenset[str]
-
-
-def sent(loop: Loop, data: Path, until: int | None) -> Sent:
-    """The recorded events up to a time."""
-    last_ms = UP_MS if until is None else until
-    counts: Counter[str] = Counter()
-    ids: dict[str, set[str]] = {name: set() for name, event in loop.events.items() if event.id}
-    asks: set[str] = set()
-    with opened(loop, data) as recorded:
-        for chunk in recorded.chunks():
-            inside = chunk.time_ms <= last_ms
-            for number, name in enumerate(chunk.events):
-                rows = int((chunk.event[inside] == number).sum())
-                counts[name] += rows
-                frame, event = chunk.frames[number].head(rows), loop.events[name]
-                if event.id and rows:
-                    ids[name].update(frame[event.id].cast(pl.String))
-                if name == loop.predict.on and rows:
-                    asks.update(frame[loop.predict.key].cast(pl.String))
-    return Sent(counts, {name: len(some) for name, some in ids.items()}, frozenset(asks))
-
-
-def lost(played: Sent, collected: Collected) -> int:
-    """Asks without a prediction, and events that are neither among the loop's events nor in quarantine."""
-    unanswered = len(played.asks - {key.decode() for key in collected.keys})
-    gone = sum(max(0, count - collected.accepted[name].distinct) for name, count in played.ids.items())
-    return unanswered + max(0, gone - collected.rejected)
 
 
 def report(loop: Loop, collected: Collected, contenders: Sequence[Contender], played: Sent) -> Report:
@@ -69,8 +27,8 @@ def report(loop: Loop, collected: Collected, contenders: Sequence[Contender], pl
             "events": sum(played.counts.values()),
             "predictions": len(collected.keys),
             "outcomes": labelled,
-            "rejected": collected.rejected,
-            "lost": lost(played, collected),
+            "rejected": len(collected.rejected),
+            "lost": len(lost(played, collected)),
             "duplicated": collected.copies(),
             "drifts": len(events[topics.DRIFT_DETECTED]),
             "retrains_requested": len(events[topics.RETRAIN_REQUESTED]),
@@ -82,6 +40,7 @@ def report(loop: Loop, collected: Collected, contenders: Sequence[Contender], pl
         marks=sorted(marks(events), key=lambda mark: mark.at_ms),
         retrains=[retrain_row(event, events) for event in events[topics.RETRAIN_REQUESTED]],
         declined=Counter(event.reason for event in events[topics.RETRAIN_DECLINED]),
+        broken=tuple(broken(played, collected)),
     )
 
 

@@ -73,7 +73,7 @@ class RetrainRow:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that the page and the terminal's summary are made of."""
+    """All that the page and the terminal's summary are made of. `broken`: promises that were not kept, in sentences."""
 
     loop: str
     metric: str
@@ -84,8 +84,7 @@ class Report:
     marks: Sequence[Mark]
     retrains: Sequence[RetrainRow]
     declined: Mapping[str, int] = field(default_factory=dict)
-    wall_s: float = 0.0
-    peak_rss_mb: float = 0.0
+    broken: Sequence[str] = ()
 
     def alternatives(self) -> Sequence[Contender]:
         """What the loop is compared with: all but the loop, and the loop on others' rows."""

@@ -14,7 +14,8 @@ def lower_is_better(metric: str) -> bool:
 
 
 def verdicts(report: Report) -> Iterator[str]:
-    """One sentence per honest alternative, then what the detectors and the gate did."""
+    """What was promised and not kept, one sentence per honest alternative, then what the detectors and the gate did."""
+    yield from report.broken
     for other in report.alternatives():
         yield against(report.contender(other.beside or "loop"), other, report.metric)
     yield from effort(report)
