@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from trimtab.cli.cluster.address import find
+from trimtab.cli.cluster.state import StateFile, left_behind
 from trimtab.cli.demo import made, promises
 from trimtab.cli.demo.collect import Collected, collect
 from trimtab.cli.demo.memory import PeakMemory
@@ -24,6 +25,7 @@ from trimtab.cli.demo.summary import Figures, summary, told
 from trimtab.cli.demo.worth import worth
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.moments import moment
+from trimtab.cli.processes import end
 from trimtab.cli.report.data import Report
 from trimtab.cli.report.page import page
 from trimtab.cli.settings import ClusterSettings
@@ -34,6 +36,7 @@ from trimtab.loops.model import Loop
 
 COMMAND = (sys.executable, "-m", "trimtab.cli")
 DATA_DIR = "TRIMTAB_DATA_DIR"
+DOWN_S = 60.0
 
 
 class DemoError(ClusterError):
@@ -48,6 +51,16 @@ class NoExampleError(ClusterError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"{folder} holds no loop.toml: run the demo from a checkout, or name the example's folder")
+
+
+class DemoUpError(ClusterError):
+    """The demo's folder is that of a cluster that is up."""
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(
+            f"the cluster of an earlier demo is up in {place}, and a new demo starts with an empty folder; "
+            f"end it with `{DATA_DIR}={place} trimtab down`"
+        )
 
 
 class PromiseBrokenError(ClusterError):
@@ -80,7 +93,7 @@ def demo(
     os.environ[DATA_DIR] = str(place)
     loop = declaration.load(folder)
     data = prepared(folder, loop, place.parent / f"data-{loop.name}", console)
-    shutil.rmtree(place, ignore_errors=True)
+    cleared(place)
     console.rule(f"[bold]{loop.name}")
     with cluster(keep) as leave, PeakMemory() as memory:
         step("apply", str(folder))
@@ -89,6 +102,18 @@ def demo(
         leave()
         report = compared(loop, collected, promises.sent(loop, data, until), console)
     written(report, summary(report, wall_s=time.monotonic() - began_s, peak_rss_mb=memory.peak_mb), place, console)
+
+
+def cleared(place: Path) -> None:
+    """Empty the folder, with what a killed cluster left running. Raises DemoUpError while one is up there."""
+    file = StateFile(place)
+    with file.held() as free:
+        if not free:
+            raise DemoUpError(place)
+        last = file.read()
+        for who in left_behind(last) if last else ():
+            end(who, DOWN_S)
+        shutil.rmtree(place)
 
 
 def written(report: Report, figures: Figures, place: Path, console: Console) -> None:
