@@ -125,7 +125,7 @@ async def _said(kafka: Connection, loop: str, since_ms: int) -> dict[str, tuple[
     found: dict[str, tuple[int, Any]] = {}
     async with follower(kafka, [*STEPS, topics.RETRAIN_DECLINED, topics.TRAINING_FAILED]) as reader:
         for record in await reader.catch_up():
-            at_ms: int = record.timestamp  # type: ignore[attr-defined]  # a record of the log has one
+            at_ms: int = record.timestamp
             if at_ms >= since_ms and record.value is not None and record.key == loop.encode():
                 found.setdefault(record.topic, (at_ms, control.decode(record.topic, record.value)))
     return dict(sorted(found.items(), key=lambda pair: pair[1][0]))

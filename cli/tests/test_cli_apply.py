@@ -132,6 +132,7 @@ class Written:
     partition: int = 0
     offset: int = 0
     headers: Headers = ()
+    timestamp: int = 0
 
 
 def test_an_ended_loop_has_a_history_but_no_current_declaration(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import asyncio
 import io
 import json
+from hashlib import sha256
 from uuid import uuid4
 
 import pytest
 import typer
 from rich.console import Console
 from trimtab.cli.log import follower
-from trimtab.cli.rejected import Choice, again, plain, rejected, show
+from trimtab.cli.rejected import Choice, Passed, again, newest, plain, rejected, show, unsettled
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import data, envelope, topics
 from trimtab.contracts.codec import AvroCodec, Reader, fingerprint
@@ -86,6 +87,33 @@ def test_originals_go_back_to_their_source() -> None:
     ]
 
 
+def test_a_body_that_was_rejected_again_counts_once() -> None:
+    first, other, second = one(wall_ms=1), one(original=b"{}", wall_ms=2), one(rule="quality", wall_ms=3)
+    elsewhere = one("refund", wall_ms=4)
+    assert newest([first, other, second, elsewhere]) == [other, second, elsewhere]
+    kept = [one(original=None, blob="0123", wall_ms=at_ms) for at_ms in (1, 2)]
+    assert newest(kept) == kept[1:]
+
+
+def test_what_is_accepted_later_settles_what_its_contract_refused() -> None:
+    assert [Passed(WALL_MS + later, "").settles(one()) for later in (-1, 0, 1)] == [False, False, True]
+
+
+def test_a_conflict_is_settled_by_its_own_body_alone() -> None:
+    conflict = one(rule="conflict", original=b"other")
+    assert not Passed(WALL_MS + 1, sha256(b"first").hexdigest()).settles(conflict)
+    assert Passed(WALL_MS + 1, sha256(b"other").hexdigest()).settles(conflict)
+    assert Passed(WALL_MS + 1, "0123").settles(one(rule="conflict", original=None, blob="0123"))
+
+
+def test_what_was_accepted_under_another_name_settles_nothing() -> None:
+    found = [one(), one("refund")]
+    assert unsettled(found, {}) == found
+    assert unsettled(
+        found, {("refund", "o1"): [Passed(WALL_MS + 1, "")], ("order", "o2"): [Passed(WALL_MS + 1, "")]}
+    ) == [one()]
+
+
 def test_for_scripts() -> None:
     found = plain(one(), Reader({}))
     assert found["original"] == '{"amount": "x"}'
@@ -108,6 +136,14 @@ def test_the_command_on_a_real_log(broker: Connection, tmp_path: object, monkeyp
     assert "sent 2 events" in run(loop, "--redrive", "--yes")
     assert asyncio.run(values(broker, topics.source(loop, "refund"))) == [b"large"]
     assert asyncio.run(values(broker, topics.source(loop, "order"))) == [b'{"amount": "x"}']
+    asyncio.run(fill(broker, loop, [one("refund", "conflict", None, blob=blob, wall_ms=WALL_MS + 1)]))
+    asyncio.run(accept(broker, loop, "order", "o1"))
+    asyncio.run(accept(broker, loop, "refund", "o1"))
+    assert [json.loads(line)["rule"] for line in run(loop, "--json").splitlines()] == ["conflict"]
+    assert "2 more rejections are settled" in run(loop)
+    assert "sent 1 events" in run(loop, "--redrive", "--yes")
+    assert asyncio.run(values(broker, topics.source(loop, "refund"))) == [b"large", b"large"]
+    assert len(run(loop, "--all", "--json").splitlines()) == 3
 
 
 @pytest.mark.kafka
@@ -135,6 +171,12 @@ async def fill(broker: Connection, loop: str, some: list[data.Rejected]) -> None
     headers = envelope.headers("1", "rejected", "test", 0)
     async with IdempotentProducer(broker) as producer:
         await producer.send([Out(topics.rejected(loop), b"k", data.encode(each), headers) for each in some])
+
+
+async def accept(broker: Connection, loop: str, event: str, id_: str) -> None:
+    headers = envelope.headers(id_, event, "ingest", WALL_MS)
+    async with IdempotentProducer(broker) as producer:
+        await producer.send([Out(topics.events(loop, event), b"k", b"accepted", headers)])
 
 
 async def values(broker: Connection, topic: str) -> list[bytes | None]:

@@ -80,6 +80,7 @@ class Written:
     partition: int = 3
     key: bytes | None = b"x"
     headers: Headers = ()
+    timestamp: int = 0
 
 
 def written(*events: object) -> list[Written]:

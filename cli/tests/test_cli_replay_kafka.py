@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from aiokafka import AIOKafkaProducer
-from trimtab.cli.log import Read, follower
+from trimtab.cli.log import follower
 from trimtab.cli.loops.apply import apply
 from trimtab.cli.replay.feed import Feed
 from trimtab.cli.replay.pace import Snapshot
@@ -24,6 +24,7 @@ from trimtab.loops.files import Recorded, opened
 from trimtab.loops.model import Loop
 from trimtab.runtime import marks
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.records import Read
 
 pytestmark = pytest.mark.kafka
 
@@ -167,9 +168,9 @@ async def test_every_event_is_written_once_before_the_mark_that_covers_it(broker
         for record in own:
             if record.value is not None:
                 assert codec.decode(record.value)["at"] > marked
-            elif (mark := marks.read(record)) is not None and mark.ms is not None:  # type: ignore[arg-type]
+            elif (mark := marks.read(record)) is not None and mark.ms is not None:
                 marked = mark.ms
-        last = marks.read(own[-1])  # type: ignore[arg-type]
+        last = marks.read(own[-1])
         assert last == marks.Mark("replay", None), "at its end a replay says that it is idle"
         assert marked == (EVENTS - 1) * HOUR_MS
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.cli.errors import ClusterError
-from trimtab.cli.log import Read, follower
+from trimtab.cli.log import follower
 from trimtab.cli.loops.declared import History, fold
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared, ModelRegistered, ModelTrained, RetrainRequested
 from trimtab.runtime.control import as_written
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.records import Read
 
 TOPICS = (topics.LOOP_DECLARED, topics.MODEL_TRAINED, topics.MODEL_REGISTERED, topics.RETRAIN_REQUESTED)
 SHORTEST = 6

@@ -3,40 +3,22 @@
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.topics import UnreachableError
-from trimtab.contracts.envelope import Headers
 from trimtab.runtime.bus import Catalog, Part
 from trimtab.runtime.kafka.bus import KafkaBus
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.partitioner import partition_of
+from trimtab.runtime.records import Read
 from trimtab.runtime.unreadable import Unreadable
 
 PATIENCE_S = 30.0
 """Longer than a transaction of ours stays open whose service was killed: 10 s, and as long until the brokers notice."""
 LOOK_S = 1.0
-
-
-class Read(Protocol):
-    """A record of the log."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Headers: ...
 
 
 class PartitionUnreadableError(ClusterError):
@@ -57,6 +39,14 @@ class Follower:
         """Go on at most so many records before each partition's present end."""
         for part, (begin, end) in (await self._catalog.bounds(self._parts)).items():
             self._consumer.seek(TopicPartition(*part), max(begin, end - records))
+
+    async def skip_to(self, at_ms: int) -> None:
+        """Go on at what each partition got at this time of the brokers' clock or later."""
+        bounds = await self._catalog.bounds(self._parts)
+        times = {TopicPartition(*part): at_ms for part in self._parts}
+        for partition, place in (await self._consumer.offsets_for_times(times)).items():
+            _, end = bounds[Part(*partition)]
+            self._consumer.seek(partition, end if place is None else place.offset)
 
     async def catch_up(self) -> list[Read]:
         """What has come since the last call, to the end as it is now: by topic and partition in the log's order."""

@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.cluster.address import find
-from trimtab.cli.log import Read, follower
+from trimtab.cli.log import follower
 from trimtab.cli.loops.commands import require_topic
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import control, times, topics
 from trimtab.contracts.codec import Reader, fingerprint
 from trimtab.contracts.errors import ContractError
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.records import Read
 
 Prediction = Mapping[str, Any]
 EVERY_S = 0.5

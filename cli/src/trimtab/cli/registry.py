@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -136,9 +136,7 @@ async def _rebuild(kafka: Connection, url: str, trusted: Mapping[str, Verifier])
         read = await log.catch_up()
     records: dict[Part, list[Read]] = {}
     for record in read:
-        records.setdefault(Part(record.topic, record.partition), []).append(
-            cast("Read", record)
-        )  # aiokafka's has all of it
+        records.setdefault(Part(record.topic, record.partition), []).append(record)
     positions = {part: found[-1].offset + 1 for part, found in records.items()}
     engine = create_sql_engine(url)
     try:

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
@@ -20,7 +21,7 @@ from trimtab.cli.loops.commands import require_topic
 from trimtab.cli.moments import moment
 from trimtab.cli.predictions import learn
 from trimtab.cli.settings import ClusterSettings
-from trimtab.contracts import data, times, topics
+from trimtab.contracts import data, envelope, times, topics
 from trimtab.contracts.codec import MARKER, Reader
 from trimtab.contracts.errors import CodecError
 from trimtab.runtime.kafka.connection import Connection
@@ -29,6 +30,11 @@ from trimtab.runtime.records import Out
 from trimtab.store.blobs import Blobs, BlobStore
 
 AT_ONCE = 1_000
+AS_ACCEPTED = ("conflict", "too_old")
+"""Rules that judge an event after its contract did: what is in quarantine then is what would stand among the events."""
+
+Names = tuple[str, str | None]
+"""An event's name and its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,22 @@ class Choice:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """An event that was accepted: when, and the digest of its body."""
+
+    at_ms: int
+    digest: str
+
+    def settles(self, one: data.Rejected) -> bool:
+        """Whether nothing is left to be done about a rejected event of the same id.
+
+        What its contract refused: once its id was accepted later, it could only be a copy or a conflict. A conflict's
+        id was accepted before: there it takes the same body.
+        """
+        return self.digest == digest(one) if one.rule in AS_ACCEPTED else self.at_ms > one.wall_ms
+
+
 def rejected(
     loop: Annotated[str, typer.Argument(help="The loop's name.")],
     event: Annotated[str | None, typer.Option("--event", "-e", help="Of this event alone.")] = None,
@@ -56,30 +78,41 @@ def rejected(
         int | None, typer.Option(parser=moment, metavar="TIME", help="Rejected since then: a date, or RFC 3339.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="Show so many of the newest.")] = 20,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every rejection: also of what was rejected again, or accepted, since.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="All of them, one JSON object on each line.")] = False,
     redrive: Annotated[bool, typer.Option("--redrive", help="Send them in again, as they came.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Without asking.")] = False,
 ) -> None:
     """Show a loop's quarantine, or send events in again once their cause is mended.
 
+    A body that was rejected several times is shown and sent once. What has been accepted since is not shown and not
+    sent: its id stands among the loop's events (an event without an id of its own cannot be told, and stays).
     An event that was sent in again and accepted stays accepted: a second time it is a copy, and is dropped.
     """
     settings = ClusterSettings()
     connection = find(settings).kafka
-    choice = Choice(event, rule, since)
-    found, reader = asyncio.run(read(connection, loop, choice))
+    whole, reader = asyncio.run(read(connection, loop))
+    once = newest(whole)
+    left = whole if everything else unsettled(once, asyncio.run(accepted(connection, loop, once)))
+    found = list(filter(Choice(event, rule, since).covers, left))
     if as_json:
         for one in found:
             print(json.dumps(plain(one, reader), ensure_ascii=False))
     else:
         show(found, limit, Console(), reader)
+        if others := len(whole) - len(left):
+            typer.echo(
+                f"{others:,} more rejections are settled: of what was rejected again, or accepted, since (--all)"
+            )
     if redrive and found and (yes or typer.confirm(f"Send {len(found)} events in again?", err=as_json)):
         asyncio.run(send_again(connection, again(loop, found, BlobStore(store_url(settings)))))
         typer.echo(f"sent {len(found)} events to {loop}'s sources", err=as_json)
 
 
-async def read(connection: Connection, loop: str, choice: Choice) -> tuple[list[data.Rejected], Reader]:
-    """The quarantine's events that are meant, as they were rejected, and a reader of Avro. Raises NoLoopError."""
+async def read(connection: Connection, loop: str) -> tuple[list[data.Rejected], Reader]:
+    """The quarantine, as it was filled, and a reader of Avro. Raises NoLoopError."""
     own = data.codec(data.Rejected)
     reader = Reader({own.fingerprint: own.schema})
     await require_topic(connection, topics.rejected, loop)
@@ -88,7 +121,40 @@ async def read(connection: Connection, loop: str, choice: Choice) -> tuple[list[
     async with follower(connection, [topics.SCHEMAS]) as log:
         learn(reader, await log.catch_up())
     decoded = [data.known(data.Rejected, reader.decode(record.value)) for record in records if record.value]
-    return sorted(filter(choice.covers, decoded), key=lambda one: one.wall_ms), reader
+    return sorted(decoded, key=lambda one: one.wall_ms), reader
+
+
+def newest(found: Iterable[data.Rejected]) -> list[data.Rejected]:
+    """Of equal bodies of one event the one that was rejected last; `found` and what is returned by time."""
+    last = {(one.event, digest(one)): one for one in found}
+    return sorted(last.values(), key=lambda one: one.wall_ms)
+
+
+def digest(one: data.Rejected) -> str:
+    """What a rejected event says, as the store names it too."""
+    return one.blob or sha256(one.original or b"").hexdigest()
+
+
+def unsettled(found: Sequence[data.Rejected], passed: Mapping[Names, Sequence[Passed]]) -> list[data.Rejected]:
+    """Those that have not been accepted since."""
+    return [one for one in found if not any(each.settles(one) for each in passed.get((one.event, one.id), ()))]
+
+
+async def accepted(
+    connection: Connection, loop: str, found: Sequence[data.Rejected]
+) -> Mapping[Names, Sequence[Passed]]:
+    """What was accepted under the ids of rejected events since the first of them was rejected."""
+    wanted = {(one.event, one.id) for one in found if one.id is not None}
+    passed = defaultdict[Names, list[Passed]](list)
+    for event in sorted({event for event, _ in wanted}):
+        async with follower(connection, [topics.events(loop, event)]) as log:
+            await log.skip_to(min(one.wall_ms for one in found if one.event == event))
+            async for records in log.batches():
+                for record in records:
+                    name = event, (envelope.get(record.headers, envelope.ID) or b"").decode()
+                    if record.value is not None and name in wanted:
+                        passed[name].append(Passed(record.timestamp, sha256(record.value).hexdigest()))
+    return passed
 
 
 def again(loop: str, found: Sequence[data.Rejected], blobs: Blobs) -> list[Out]:

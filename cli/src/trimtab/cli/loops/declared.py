@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.cli.log import Read, follower
+from trimtab.cli.log import follower
 from trimtab.contracts import topics
 from trimtab.contracts.control import LoopDeclared
 from trimtab.runtime.control import as_written
 from trimtab.runtime.kafka.connection import Connection
+from trimtab.runtime.records import Read
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from trimtab.cli.log import Read
 from trimtab.contracts import envelope, topics
 from trimtab.contracts.control import (
     DeploymentChanged,
@@ -14,6 +13,7 @@ from trimtab.contracts.control import (
 )
 from trimtab.contracts.specs import TopicTemplate
 from trimtab.runtime.control import as_written
+from trimtab.runtime.records import Read
 
 Place = tuple[str, int]
 """(topic, partition)"""

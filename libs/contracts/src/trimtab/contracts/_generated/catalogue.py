@@ -130,7 +130,7 @@ TEMPLATES: Mapping[str, TopicTemplate] = {'accepted': TopicTemplate(name='accept
                          retention_ms=-1,
                          marks=True,
                          writers=('ingest.dedupe',),
-                         readers=('feature.route', 'predictor.score', 'monitor.route', 'users')),
+                         readers=('feature.route', 'predictor.score', 'monitor.route', 'cli.rejected', 'users')),
  'grouped': TopicTemplate(name='grouped',
                           topic='{loop}.grouped',
                           plane='data',
