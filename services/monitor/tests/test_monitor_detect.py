@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from trimtab.contracts.control import (
     DriftDetected,
@@ -18,7 +18,7 @@ from trimtab.contracts.control import (
     TimeAdvanced,
 )
 from trimtab.loops.model import Loop
-from trimtab.monitor.core import detection, exact, names
+from trimtab.monitor.core import detection, exact, names, observe
 from trimtab.monitor.core.drifting import Watch
 from trimtab.monitor.core.ledger import SPECS, Ledger, Tip
 from trimtab.monitor.core.observe import ONE, Named, merged
@@ -268,6 +268,26 @@ def test_a_silent_source_is_told() -> None:
     assert said[0].at_ms == 35 * HOUR + LATE, "of six hours the first alone had events"
     assert said[0].share == pytest.approx(0.6)
     assert said[1].at_ms == 52 * HOUR + LATE
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 400), st.sampled_from([1, 60, 179]))
+@example(90, 60)
+@example(45, 60)
+def test_a_source_that_brings_what_is_expected_is_not_silent_until_it_stops(count: int, seconds: int) -> None:
+    expect = f"{count} per {count * seconds}s"
+    events = {"click": {"schema": "click.avsc", "id": "click_id", "time": "clicked_at", "expect": expect}}
+    detecting = Detecting(offers(loop={"lateness": "10m"}, events=events))
+    expected, said = detecting.plan.expected["click"], list[detection.Event]()
+    for hour in range(60):
+        if not 30 <= hour < 40:
+            at_ms = np.arange(hour * HOUR, (hour + 1) * HOUR, seconds * 1_000)
+            detecting.absorb(observe.counted(names.arrived("click"), at_ms, expected))
+        said += detecting.advance((hour + 1) * HOUR + LATE)
+    held: list[QualityViolated] = of(QualityViolated, said)
+    assert [30 * HOUR < event.at_ms - LATE <= 40 * HOUR for event in held] == [True], "only as it brings nothing"
+    kept = 2 * expected.per_ms + 3 * HOUR
+    assert len(detecting.ledger.arrivals) <= 2 * kept // expected.width_ms, "what no verdict looks at is forgotten"
 
 
 def test_performance_says_what_matured_outcomes_say() -> None:

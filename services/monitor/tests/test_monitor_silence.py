@@ -1,10 +1,22 @@
 """When windows may close: a function of the events alone, however the watermark came along."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trimtab.monitor.core.silence import Closing, Expectation, Waited, advance, expectation, opened, seen_share
+from trimtab.monitor.core.silence import (
+    Closing,
+    Expectation,
+    Waited,
+    advance,
+    expectation,
+    floor,
+    opened,
+    seen_share,
+    starts,
+)
 
 HOUR = 3_600_000
 TWO_AN_HOUR = Expectation(2, HOUR, HOUR)
@@ -31,6 +43,21 @@ def test_a_declared_stretch_is_judged_each_hour_or_as_often_as_it_passes() -> No
 def test_a_source_is_not_silent_before_a_whole_stretch_has_passed() -> None:
     assert seen_share({}.get, Expectation(1, 2 * HOUR, HOUR), 0, HOUR) == 1.0  # type: ignore[arg-type]  # never asked
     assert seen_share(lambda _: 0, Expectation(1, 2 * HOUR, HOUR), 0, 2 * HOUR) == 0.0
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 5 * HOUR) | st.integers(1, 300).map(lambda minutes: minutes * 60_000),
+    st.integers(1, 9),
+    st.integers(0, 5 * HOUR),
+    st.lists(st.integers(0, 10 * HOUR), max_size=30),
+)
+def test_of_any_stretch_all_events_count_and_no_others(per_ms: int, count: int, after: int, times: list[int]) -> None:
+    expected = expectation((count, per_ms))
+    arrived = Counter(starts(expected, np.array(times, np.int64)).tolist())
+    at_ms = floor(per_ms + after, expected.width_ms) + expected.width_ms
+    within = sum(at_ms - per_ms <= time < at_ms for time in times)
+    assert seen_share(lambda start: arrived[start], expected, 0, at_ms) == within / count
 
 
 def test_windows_close_with_the_watermark_while_the_source_is_heard() -> None:

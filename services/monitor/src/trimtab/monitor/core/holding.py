@@ -13,7 +13,7 @@ from trimtab.monitor.core.plan import Plan
 from trimtab.monitor.core.predictions import NO_MODEL
 from trimtab.monitor.core.quality import KEPT_BUCKETS, Change, Counts, Hold, Standing, Subject, judge
 from trimtab.monitor.core.rows import Rows
-from trimtab.monitor.core.silence import HOUR_MS, Arrived, Expectation, advance, floor, opened, seen_share
+from trimtab.monitor.core.silence import HOUR_MS, Arrived, advance, floor, opened, seen_share
 
 STANDS = 2**62
 """The end of a hold that has none yet."""
@@ -106,7 +106,7 @@ def _silences(
             changes.append(Change(Hold(subject, share, 1.0, boundary - expected.per_ms)))
         elif hold is not None and share >= 1:
             changes.append(Change(Hold(subject, share, 1.0, hold.since_ms), ended=True))
-        _forget(ledger, ledger.number(names.arrived(event)), end_ms - 2 * expected.per_ms - HOUR_MS, expected)
+    _forget(ledger, plan, end_ms)
     return changes
 
 
@@ -116,11 +116,14 @@ def _orphans(plan: Plan, standing: Mapping[Subject, Hold]) -> Sequence[Change]:
     return [Change(hold, ended=True) for subject, hold in standing.items() if subject not in asked]
 
 
-def _forget(ledger: Ledger, number: int, before_ms: int, expected: Expectation) -> None:
-    """Drop the buckets of an hour that no verdict looks back to."""
-    last = floor(before_ms, expected.width_ms)
-    for start in range(last - HOUR_MS, last, expected.width_ms):
-        ledger.arrivals.remove((number, start))
+def _forget(ledger: Ledger, plan: Plan, end_ms: int) -> None:
+    """Drop the buckets that no verdict looks back to."""
+    oldest = {
+        ledger.number(names.arrived(event)): end_ms - 2 * expected.per_ms - HOUR_MS
+        for event, expected in plan.expected.items()
+    }
+    for key in [key for key, _ in ledger.arrivals.items() if key[1] < oldest.get(key[0], end_ms)]:
+        ledger.arrivals.remove(key)
 
 
 def _applied(clock: Clock, changes: Sequence[Change], end_ms: int) -> Clock:

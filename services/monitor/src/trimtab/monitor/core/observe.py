@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trimtab.monitor.core import exact, names
 from trimtab.monitor.core.predictions import NO_MODEL, Floats, Ints, Predictions
 from trimtab.monitor.core.rows import Rows, joined
-from trimtab.monitor.core.silence import HOUR_MS
+from trimtab.monitor.core.silence import HOUR_MS, Expectation, starts
 
 ONE = 1 << 24
 """The number 1 in units of bin 0."""
@@ -147,15 +147,17 @@ def _strange(categories: NDArray[np.object_], model: KnownModel) -> NDArray[np.b
     return np.column_stack(columns) if columns else np.zeros(categories.shape, np.bool_)
 
 
-def counted(name: str, at_ms: Ints, width_ms: int = HOUR_MS) -> Named:
+def counted(name: str, at_ms: Ints, expected: Expectation | None = None) -> Named:
     """How many events fell into each bucket, as rows of the signal `name` without a version.
 
-    `width_ms`: of the finer buckets in `asked_ms`, by which silence is judged.
+    `expected`: of the buckets in `asked_ms`, by which silence is judged; what of one is in two hours makes two rows.
     """
-    start, count = np.unique(at_ms // width_ms * width_ms, return_counts=True)
-    nothing = np.zeros_like(start)
-    hour = start // HOUR_MS * HOUR_MS
-    return Named([name], Rows(hour, start, nothing, nothing, nothing, count.astype(np.int64), nothing))
+    first, count = np.unique(np.maximum(starts(None, at_ms), starts(expected, at_ms)), return_counts=True)
+    nothing = np.zeros_like(first)
+    return Named(
+        [name],
+        Rows(starts(None, first), starts(expected, first), nothing, nothing, nothing, count.astype(np.int64), nothing),
+    )
 
 
 def merged(parts: Sequence[Named]) -> Named:

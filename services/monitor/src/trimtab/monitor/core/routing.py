@@ -10,7 +10,7 @@ from trimtab.monitor.core import names, observe
 from trimtab.monitor.core.observe import KnownModel, Named
 from trimtab.monitor.core.plan import Plan
 from trimtab.monitor.core.predictions import Ints, Predictions
-from trimtab.monitor.core.silence import HOUR_MS
+from trimtab.monitor.core.silence import starts
 
 KnownModels = Callable[[str], KnownModel | None]
 """By digest."""
@@ -33,7 +33,7 @@ def shown(plan: Plan, arrivals: Arrivals, known: KnownModels) -> Named:
     metric = metrics.check(plan.metric, plan.task)
     parts = [_observed(plan, part, metric, known) for part in arrivals.predictions]
     for event, at_ms in _arrived(plan, arrivals).items():
-        parts.append(observe.counted(names.arrived(event), at_ms, bucket_ms(plan, event)))
+        parts.append(observe.counted(names.arrived(event), at_ms, plan.expected.get(event)))
     for event, at_ms in arrivals.rejected.items():
         parts.append(observe.counted(names.rejected(event), at_ms))
     return observe.merged(parts)
@@ -54,21 +54,18 @@ def _arrived(plan: Plan, arrivals: Arrivals) -> Mapping[str, Ints]:
     return {event: at_ms for event, at_ms in found.items() if len(at_ms)}
 
 
-def bucket_ms(plan: Plan, event: str) -> int:
-    """The buckets in which an event is counted: as fine as its silence is judged."""
-    expected = plan.expected.get(event)
-    return HOUR_MS if expected is None else expected.width_ms
-
-
 def source(plan: Plan, arrivals: Arrivals) -> Sequence[tuple[int, int]]:
     """Label events by bucket, and the bucket of the first ask with none: what the join judges silence by."""
-    if plan.label_of not in plan.expected:
+    expected = plan.expected.get(plan.label_of)
+    if expected is None:
         return ()
-    width = bucket_ms(plan, plan.label_of)
     times = arrivals.events.get(plan.label_of, np.empty(0, np.int64))
-    start, count = np.unique(times // width * width, return_counts=True)
-    asked = [int(part.at_ms.min()) // width * width for part in arrivals.predictions if len(part)]
-    return [*((at, 0) for at in sorted(asked)[:1]), *zip(start.tolist(), count.tolist(), strict=True)]
+    start, count = np.unique(starts(expected, times), return_counts=True)
+    asked = np.array([part.at_ms.min() for part in arrivals.predictions if len(part)], np.int64)
+    return [
+        *((at, 0) for at in np.sort(starts(expected, asked))[:1].tolist()),
+        *zip(start.tolist(), count.tolist(), strict=True),
+    ]
 
 
 def classes(plan: Plan, predictions: Sequence[Predictions], known: KnownModels) -> Mapping[int, Sequence[str]]:

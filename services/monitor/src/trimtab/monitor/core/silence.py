@@ -7,6 +7,10 @@ the verdict is a function of the events alone: the join (per partition) and the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from trimtab.monitor.core.rows import Ints
+
 HOUR_MS = 3_600_000
 Arrived = Callable[[int], int]
 """How many events fell into the bucket that starts there."""
@@ -14,11 +18,19 @@ Arrived = Callable[[int], int]
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """At least `count` events in each stretch of `per_ms`, judged at multiples of `width_ms`."""
+    """At least `count` events in each stretch of `per_ms`, judged at multiples of `width_ms`.
+
+    Its buckets begin at those multiples, and `odd_ms` before them: where the stretches begin that end there.
+    """
 
     count: int
     per_ms: int
     width_ms: int
+
+    @property
+    def odd_ms(self) -> int:
+        """What a stretch has beyond whole multiples of `width_ms`."""
+        return self.per_ms % self.width_ms
 
 
 def expectation(expect: tuple[int, int]) -> Expectation:
@@ -32,6 +44,14 @@ def floor(time_ms: int, width_ms: int) -> int:
     return time_ms // width_ms * width_ms
 
 
+def starts(expected: Expectation | None, at_ms: Ints) -> Ints:
+    """The start of the bucket in which each event is counted: as fine as silence is judged, else an hour."""
+    if expected is None:
+        return at_ms // HOUR_MS * HOUR_MS
+    width, odd = expected.width_ms, expected.odd_ms
+    return np.maximum(at_ms // width * width, (at_ms + odd) // width * width - odd)
+
+
 def seen_share(arrived: Arrived, expected: Expectation, began_ms: int, at_ms: int) -> float:
     """How many of the expected events fell into the stretch that ends at the boundary `at_ms`; below 1 it was silent.
 
@@ -39,8 +59,9 @@ def seen_share(arrived: Arrived, expected: Expectation, began_ms: int, at_ms: in
     """
     if at_ms - expected.per_ms < began_ms:
         return 1.0
-    first = at_ms - floor(expected.per_ms, expected.width_ms)
-    return sum(arrived(b) for b in range(first, at_ms, expected.width_ms)) / expected.count
+    first = at_ms - expected.per_ms
+    begins = {first, first + expected.odd_ms}
+    return sum(arrived(b) for begin in begins for b in range(begin, at_ms, expected.width_ms)) / expected.count
 
 
 @dataclass(frozen=True, slots=True)
