@@ -1,9 +1,11 @@
-"""Fixtures of every test folder: the broker, started once per session when the first test asks for it."""
+"""What every test folder has: the broker, started once per session when a test asks for it, and a fresh seed."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ("tests.fresh",)
 
 CLUSTERS = Path(__file__).parent / "tests" / "integration"
 

@@ -1,24 +1,16 @@
-"""Fresh seeds of this session, named in pytest's header, and silence: thousands of tasks fail here on purpose."""
+"""How much is simulated, named in pytest's header, and silence: thousands of tasks fail here on purpose."""
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from trimtab.testing.simulation import silence
 
 from tests.simulation.short import RUNTIME_FIXED, RUNTIME_FRESH, SERVICES_FIXED, SERVICES_FRESH
 
-FRESH = int(np.random.SeedSequence().generate_state(1)[0])
-
 
 def pytest_report_header() -> str:
     runtime, services = RUNTIME_FIXED + RUNTIME_FRESH, SERVICES_FIXED + SERVICES_FRESH
-    return f"simulation: {runtime} schedules of the runtime, {services} of the services; fresh seeds from {FRESH}"
-
-
-@pytest.fixture
-def fresh_seed() -> int:
-    return FRESH
+    return f"simulation: {runtime} schedules of the runtime, {services} of the services"
 
 
 @pytest.fixture(autouse=True)
