@@ -50,7 +50,7 @@ test: .venv/.ready ## all tests, with a real broker
 test-e2e: .venv/.ready ## whole clusters: up and down, a person's own data, live against backtest
 	$(RUN) pytest tests/e2e
 
-test-dashboards: .venv/.ready ## the dashboards' queries against a real Prometheus (needs its program: apt-get install prometheus)
+test-dashboards: .venv/.ready ## the dashboards' queries and the alerts against a real Prometheus (needs its program: apt-get install prometheus)
 	$(RUN) pytest tests/observability
 
 simulate: .venv/.ready ## the runtime and the services on simulated clusters: five minutes of seeded faults, and every planted bug found

@@ -12,7 +12,7 @@ import yaml
 from pydantic_settings import BaseSettings
 from trimtab.cli.broker_settings import SETTINGS, replication
 from trimtab.cli.cluster.keys import PRIVATE, PUBLIC, KeyFiles
-from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, ZIPKIN_PORT
+from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, TRACE_SHARE, ZIPKIN_PORT
 from trimtab.contracts import telemetry
 from trimtab.contracts.specs import Metric
 from trimtab.runtime.metrics import label_name, prometheus_name
@@ -21,6 +21,13 @@ from trimtab.testing.dashboards import queries
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: Mapping[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 CONTAINERS: Mapping[str, Mapping[str, Any]] = COMPOSE["services"]
+PROMETHEUS: Mapping[str, Any] = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())
+ALERTS = [
+    rule
+    for file in PROMETHEUS["rule_files"]
+    for group in yaml.safe_load((ROOT / "infra/prometheus" / file).read_text())["groups"]
+    for rule in group["rules"]
+]
 ONE_SHOT = {"setup"}
 KAFKA_ONLY = {"process.roles", "controller.listener.names"}
 
@@ -167,8 +174,7 @@ def test_a_container_shares_the_cores_as_a_process_of_the_local_cluster_does() -
 
 
 def test_prometheus_scrapes_every_service() -> None:
-    config = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())
-    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    jobs = {job["job_name"]: job["static_configs"][0]["targets"] for job in PROMETHEUS["scrape_configs"]}
     port = CONTAINERS["ingest"]["environment"]["TRIMTAB_HTTP__PORT"]
     assert jobs["trimtab"] == [f"{service}:{port}" for service in SERVICES]
 
@@ -184,9 +190,22 @@ def test_traces_reach_zipkin_through_the_collector() -> None:
     assert used == defined
 
 
+def test_as_many_traces_are_started_as_in_the_local_cluster() -> None:
+    given = dict(
+        line.split("=", 1)
+        for line in (ROOT / "infra/docker/observability.env").read_text().splitlines()
+        if not line.startswith("#")
+    )
+    assert given["TRIMTAB_TRACE_SHARE"] == TRACE_SHARE
+    starts = [service for service in SERVICES if "trace_share" in settings_of(service).model_fields]
+    assert [name for name, one in CONTAINERS.items() if "TRIMTAB_TRACE_SHARE" in one.get("environment", {})] == starts
+    for name in given.keys() - {"COMPOSE_PROFILES"}:
+        assert all(CONTAINERS[service]["environment"].get(name, "") is None for service in starts), "passed on as given"
+
+
 def known() -> dict[str, set[str]]:
     """Labels by the names that a query may use."""
-    found = {"process_resident_memory_bytes": {"job", "service"}}
+    found = {"process_resident_memory_bytes": {"job", "service"}, "up": {"job", "service"}}
     for metric in (value for value in vars(telemetry).values() if isinstance(value, Metric)):
         labels = {label_name(name) for name in metric.attributes} | {"job", "service"}
         name = prometheus_name(metric)
@@ -195,16 +214,36 @@ def known() -> dict[str, set[str]]:
     return found
 
 
+def check(what: str, query: str, words: set[str]) -> None:
+    """A query asks for what there is, and its words, the labels in a legend, are labels of that."""
+    names = set(
+        re.findall(r"\b(?:(?:trimtab|http|process)_[a-z0-9_]+|up)\b(?=[{\[)])", re.sub(r"by \([^)]*\)", "", query))
+    )
+    assert names, f"{what} asks for nothing of ours"
+    for name in names:
+        assert name in known(), f"{what}: there is no metric {name}"
+        labels = set(re.findall(r"[{,]\s*(\w+)\s*[=!]", query)) | words
+        labels |= {label for group in re.findall(r"by \(([^)]*)\)", query) for label in re.split(r",\s*", group)}
+        assert labels <= known()[name], f"{what}: {labels - known()[name]}"
+
+
 @pytest.mark.parametrize(("panel", "query", "legend"), list(queries(ROOT / "infra/grafana/dashboards")))
 def test_a_dashboard_asks_only_for_metrics_and_labels_that_there_are(panel: str, query: str, legend: str) -> None:
-    names = set(re.findall(r"\b(?:trimtab|http|process)_[a-z0-9_]+(?=[{\[])", query))
-    assert names, f"{panel} asks for nothing of ours"
-    for name in names:
-        assert name in known(), f"{panel}: there is no metric {name}"
-        labels = set(re.findall(r"[{,]\s*(\w+)\s*[=!]", query))
-        labels |= {label for group in re.findall(r"by \(([^)]*)\)", query) for label in re.split(r",\s*", group)}
-        labels |= set(re.findall(r"{{(\w+)}}", legend))
-        assert labels <= known()[name], f"{panel}: {labels - known()[name]}"
+    check(panel, query, set(re.findall(r"{{(\w+)}}", legend)))
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_is_on_metrics_and_labels_that_there_are(rule: Mapping[str, Any]) -> None:
+    words = set(re.findall(r"{{ \$labels\.(\w+) }}", str(rule["annotations"])))
+    check(rule["alert"], rule["expr"], words)
+    for group in re.findall(r"by \(([^)]*)\)", rule["expr"]):
+        assert words <= set(re.split(r",\s*", group)), "labels that the sum has lost"
+
+
+def test_what_stands_still_until_a_person_decides_raises_an_alert() -> None:
+    asked = " ".join(rule["expr"] for rule in ALERTS)
+    assert all(name in asked for name in map(prometheus_name, (telemetry.RUNTIME_PARKED, telemetry.RUNTIME_UNREADABLE)))
+    assert "./infra/prometheus:/etc/prometheus:ro" in CONTAINERS["prometheus"]["volumes"]
 
 
 def test_the_home_dashboard_and_its_source_are_provisioned() -> None:

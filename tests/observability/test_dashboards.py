@@ -1,7 +1,7 @@
-"""Every query of the dashboards, asked of a real Prometheus that scrapes real services while a loop closes.
+"""Every query of the dashboards and alerts, asked of a real Prometheus that scrapes real services while a loop closes.
 
-It needs the program `prometheus` (Debian: apt-get install prometheus), so it stands outside of `make test`:
-`make test-dashboards` runs it, in CI too.
+It needs the program `prometheus` (Debian: apt-get install prometheus), so it stands outside of `make test` and of CI:
+`make test-dashboards` runs it, before a release.
 """
 
 import json
@@ -63,7 +63,8 @@ class Prometheus:
 def configured(urls: Mapping[str, str]) -> dict[str, Any]:
     """The configuration of docker-compose's Prometheus, its targets found on this machine."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())
-    config["global"]["scrape_interval"] = f"{INTERVAL_S}s"
+    config["global"] = {"scrape_interval": f"{INTERVAL_S}s", "evaluation_interval": f"{INTERVAL_S}s"}
+    config["rule_files"] = [str(ROOT / "infra/prometheus" / file) for file in config["rule_files"]]
     [trimtab] = [job for job in config["scrape_configs"] if job["job_name"] == "trimtab"]
     trimtab["relabel_configs"] += [
         {
@@ -154,6 +155,13 @@ def test_every_service_is_scraped_under_its_name(prometheus: Prometheus) -> None
 def test_a_dashboard_finds_the_loop(prometheus: Prometheus) -> None:
     known = {"match[]": "trimtab_ingest_events_total"}
     assert prometheus.get("/api/v1/label/loop/values", **known) == [LOOP]
+
+
+def test_every_alert_is_evaluated_and_none_is_raised_while_all_goes_well(prometheus: Prometheus) -> None:
+    rules = [rule for group in prometheus.get("/api/v1/rules")["groups"] for rule in group["rules"]]
+    assert rules
+    assert {rule["name"]: rule["health"] for rule in rules} == {rule["name"]: "ok" for rule in rules}
+    assert [rule["name"] for rule in rules if rule["state"] != "inactive" and rule["name"] != "LoopHeld"] == []
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=[f"{one.panel}: {one.legend}" for one in QUERIES])
