@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from trimtab.contracts.generate.docs import START, marked, table
+from trimtab.contracts.generate.docs import marked, table
 from trimtab.contracts.generate.source import Sources
 from trimtab.contracts.specs import TopicTemplate
 
@@ -17,16 +17,17 @@ TOPICS, SETTINGS = "topics", "settings"
 
 
 def cards(root: Path, sources: Sources) -> Mapping[Path, str]:
-    """The README of every service that has the markers, as it should be."""
-    found = {}
-    for path in sorted((root / "services").glob("*/README.md")):
-        text, service = path.read_text(), path.parent.name
-        if START.format(name=TOPICS) in text:
-            text = marked(text, TOPICS, topics_card(sources, service))
-        if START.format(name=SETTINGS) in text:
-            text = marked(text, SETTINGS, settings_card(_settings(service)))
-        found[path] = text
-    return found
+    """The README of every service, as it should be. Raises ValueError where one has no markers."""
+    return {path: _card(path, sources) for path in sorted((root / "services").glob("*/README.md"))}
+
+
+def _card(path: Path, sources: Sources) -> str:
+    service = path.parent.name
+    try:
+        text = marked(path.read_text(), TOPICS, topics_card(sources, service))
+        return marked(text, SETTINGS, settings_card(_settings(service)))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def topics_card(sources: Sources, service: str) -> str:
@@ -79,7 +80,8 @@ def _default(field: FieldInfo) -> str:
 _PAGE = """# Settings
 
 Made from the services' own settings by `make gen`. All are environment variables; none needs to be set for
-`trimtab up`, which gives each service what it needs."""
+`trimtab up`, which gives each service what it needs. The command line reads `TRIMTAB_DATA_DIR`, `TRIMTAB_KAFKA__…` and
+`TRIMTAB_CACHE_DIR`: where Kafka's jars are kept for all clusters of a user (the user's own cache folder)."""
 
 
 def settings_page(services: Sequence[str]) -> str:
