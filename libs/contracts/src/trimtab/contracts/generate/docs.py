@@ -16,7 +16,7 @@ _METRICS = """# Metrics
 
 Made from `schemas/telemetry.yaml` by `make gen`. At `/metrics` of each service the dots and dashes become underscores,
 and Prometheus adds the unit and `_total` to the name. Units are UCUM."""
-EVERYBODY = 8
+EVERYBODY = 10
 """A topic with so many readers is not drawn but named below the picture."""
 
 
