@@ -10,11 +10,7 @@ LARGEST_RECORD = 8 * 1024 * 1024
 """Bytes that our own topics take. What follows from an event may be larger than the event; a broker that refused it
 would stop the stage for good."""
 SEGMENT = 2 * LARGEST_RECORD
-SEGMENT_MS = 2 * 60_000
-"""What is written over leaves a compacted topic once a segment is full, or so old: whoever restores reads little else
-than what is still true."""
-RESTORED_MS = 10 * 60_000
-"""What was removed stays told in a changelog for so long, which is longer than any restore of it takes."""
+"""Bytes of a compacted topic that stand whole: what is written over leaves the log once they are full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +40,8 @@ class TopicTemplate:
             "retention.ms": str(self.retention_ms),
         }
         plain |= {} if self.value == "users" else {"max.message.bytes": str(LARGEST_RECORD)}
-        if self.cleanup == "delete":
-            return MappingProxyType(plain)
-        plain |= {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(SEGMENT)}
-        plain |= {"segment.ms": str(SEGMENT_MS), "segment.jitter.ms": str(SEGMENT_MS // 2)}
-        plain |= {"delete.retention.ms": str(RESTORED_MS)} if self.value == "changelog" else {}
-        return MappingProxyType(plain)
+        compact = {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(SEGMENT)}
+        return MappingProxyType(plain | compact if self.cleanup == "compact" else plain)
 
 
 @dataclass(frozen=True, slots=True)
