@@ -30,6 +30,7 @@ from trimtab.cli.broker import running_broker, user_jars
 from trimtab.cli.settings import ClusterSettings
 from trimtab.loops.groups import tile_groups
 from trimtab.predictor.adapters.online import OnlineView
+from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.kafka import Connection, KafkaBus
 from trimtab.runtime.marks import task_name
 from trimtab.runtime.outgoing import Draft
@@ -123,7 +124,7 @@ Reading = Callable[[KafkaBus], Awaitable[tuple[object, float]]]
 
 def _tables(kind: Kind) -> Reading:
     async def read(bus: KafkaBus) -> tuple[object, float]:
-        tasks = await asyncio.gather(*(restore(kind.stage, number, bus) for number in range(PARTITIONS)))
+        tasks = await asyncio.gather(*(restore(kind.stage, number, bus, wall_ms) for number in range(PARTITIONS)))
         began_s = time.perf_counter()
         indices = [kind.index(task.tables) for task in tasks]
         return (tasks, indices), time.perf_counter() - began_s

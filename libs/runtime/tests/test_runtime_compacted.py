@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.marks import task_name
 from trimtab.runtime.records import Out
 from trimtab.runtime.restore import Restored, restore
@@ -122,7 +123,7 @@ async def restored(lab: KafkaLab, stage: Stage) -> list[Restored]:
     for partition in range(PARTITIONS):
         transactions = lab.bus.transactions(task_name(stage.group, partition), stage.group)
         await transactions.open()
-        found.append(await restore(stage, partition, lab.bus))
+        found.append(await restore(stage, partition, lab.bus, wall_ms))
         await transactions.close()
     return found
 

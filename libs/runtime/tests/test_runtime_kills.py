@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from trimtab.runtime.bus import Part
+from trimtab.runtime.clock import wall_ms
 from trimtab.runtime.records import Out
 from trimtab.runtime.restore import restore
 from trimtab.runtime.stage import Input, Result, Stage
@@ -125,7 +126,7 @@ async def table_state(lab: KafkaLab) -> Counter[bytes | None]:
         stage = table_only(lab)
         transactions = lab.bus.transactions(f"{stage.group}-{partition}", stage.group)
         await transactions.open()
-        restored = await restore(stage, partition, lab.bus)
+        restored = await restore(stage, partition, lab.bus, wall_ms)
         await transactions.close()
         found.update(dict(restored.tables["n"].items()))
         assert restored.position is not None

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from trimtab.runtime import position
 from trimtab.runtime.bus import Part
+from trimtab.runtime.clock import wall_ms
+from trimtab.runtime.errors import RestoreTooLongError
 from trimtab.runtime.kafka.reader import WAIT_MS
 from trimtab.runtime.marks import Mark, task_name
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.outgoing import Draft
 from trimtab.runtime.position import Position
 from trimtab.runtime.records import Out
-from trimtab.runtime.restore import Restored, restore
+from trimtab.runtime.restore import LONGEST_MS, Restored, restore
 from trimtab.runtime.stage import Batch, Output, Result, Stage, Tables
 from trimtab.runtime.table import Table, TableSpec
 from trimtab.testing import KafkaLab, Lab, MemoryLab, as_read
@@ -77,7 +79,7 @@ async def test_restored_state_is_what_was_there_before(lab: Lab) -> None:
     topics = [stage.changelog, stage.outputs[0].topic]
     await lab.create(dict.fromkeys(topics, 1), compacted=topics)
     before = entries(await written(lab, stage))
-    restored = await restore(stage, 0, lab.bus)
+    restored = await restore(stage, 0, lab.bus, wall_ms)
     assert entries(restored.tables) == before
     assert min(map(len, before.values())) > KEYS // 2
     assert restored.position == Position({"in": WRITES // A_TRANSACTION - 1}, {}, {})
@@ -95,8 +97,19 @@ async def test_compacted_anywhere_it_is_the_same(monkeypatch: pytest.MonkeyPatch
             _, end = (await lab.bus.catalog.bounds([part]))[part]
             lab.bus.compact(part, end * 2 // 3)
         assert sum(map(len, _logs(lab.bus, stage))) < WRITES
-        restored = await restore(stage, 0, lab.bus)
+        restored = await restore(stage, 0, lab.bus, wall_ms)
     assert entries(restored.tables) == before
+
+
+async def test_one_that_took_longer_than_the_log_tells_of_removals_is_not_believed() -> None:
+    clock_ms = iter([0, LONGEST_MS, 0, LONGEST_MS + 1])
+    async with MemoryLab() as lab:
+        stage = keeping(lab.prefix)
+        for topic in (stage.changelog, stage.outputs[0].topic):
+            lab.bus.create(topic, 1)
+        assert not (await restore(stage, 0, lab.bus, clock_ms.__next__)).entries
+        with pytest.raises(RestoreTooLongError, match="begins anew"):
+            await restore(stage, 0, lab.bus, clock_ms.__next__)
 
 
 def _logs(bus: MemoryBus, stage: Stage) -> Iterator[list[object]]:

@@ -9,8 +9,11 @@ Scope = Literal["event", "loop", "stage", "all"]
 LARGEST_RECORD = 8 * 1024 * 1024
 """Bytes that our own topics take. What follows from an event may be larger than the event; a broker that refused it
 would stop the stage for good."""
-SEGMENT = 2 * LARGEST_RECORD
-"""Bytes of a compacted topic that stand whole: what is written over leaves the log once they are full."""
+SEGMENT, SEGMENT_MS = 2 * LARGEST_RECORD, 2 * 60_000
+"""Bytes and age of what stands whole in a compacted topic. What is written over leaves the log some time after its
+segment is full or that old, so that whoever restores reads little else than what is still true."""
+REMOVED_TOLD_MS = 60 * 60_000
+"""A changelog says for so long that an entry was removed, at least; no restore may take longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,12 @@ class TopicTemplate:
             "retention.ms": str(self.retention_ms),
         }
         plain |= {} if self.value == "users" else {"max.message.bytes": str(LARGEST_RECORD)}
-        compact = {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(SEGMENT)}
-        return MappingProxyType(plain | compact if self.cleanup == "compact" else plain)
+        if self.cleanup == "delete":
+            return MappingProxyType(plain)
+        plain |= {"min.cleanable.dirty.ratio": "0.5", "segment.bytes": str(SEGMENT)}
+        plain |= {"segment.ms": str(SEGMENT_MS), "segment.jitter.ms": str(SEGMENT_MS // 2)}
+        plain |= {"delete.retention.ms": str(REMOVED_TOLD_MS)} if self.value == "changelog" else {}
+        return MappingProxyType(plain)
 
 
 @dataclass(frozen=True, slots=True)

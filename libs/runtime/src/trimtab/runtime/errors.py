@@ -73,6 +73,17 @@ class AssignmentOutdatedError(StageRuntimeError):
         super().__init__(f"group {group} gave out an assignment from before the stage changed; joining again")
 
 
+class RestoreTooLongError(StageRuntimeError):
+    """A restore took so long that the log may have forgotten meanwhile what was removed."""
+
+    def __init__(self, changelog: str, partition: int, spent_ms: int, limit_ms: int) -> None:
+        self.changelog, self.partition = changelog, partition
+        super().__init__(
+            f"reading {changelog}[{partition}] took {spent_ms / 1000:,.0f} s of at most {limit_ms / 1000:,.0f} s;"
+            " it begins anew"
+        )
+
+
 class RecordRefusedError(StageRuntimeError):
     """The broker would not have what a step wrote, and never will: it is too large, or no record at all."""
 

@@ -5,8 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from trimtab.contracts.specs import REMOVED_TOLD_MS
 from trimtab.runtime import marks, parking, position
 from trimtab.runtime.bus import Bus, Part
+from trimtab.runtime.clock import Now
+from trimtab.runtime.errors import RestoreTooLongError
 from trimtab.runtime.parking import Parked
 from trimtab.runtime.position import Position
 from trimtab.runtime.records import Read
@@ -19,6 +22,9 @@ MOST_WAITING = 200_000
 """Values that wait to be decoded; beyond, all are. So many small ones take some 50 MB."""
 A_TURN = 2_000
 """Values decoded between two looks at the other tasks of the process."""
+LONGEST_MS = REMOVED_TOLD_MS // 2
+"""Of a restore, by the wall clock: a machine may have slept. Who has read that an entry was written, and comes to its
+removal only after the log has dropped that, would bring the entry back."""
 
 
 class Restored:
@@ -111,12 +117,13 @@ class Restored:
             self._unread[part.topic, key] = error
 
 
-async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
+async def restore(stage: Stage, partition: int, bus: Bus, now_ms: Now) -> Restored:
     """Read a task's state up to the present end. The task must have fenced its earlier owners before.
 
     The end is that of all records, not of the committed ones: others' transactions may be open in a topic that is
-    output and table at once, and may stand before ours.
+    output and table at once, and may stand before ours. Raises RestoreTooLongError.
     """
+    began_ms = now_ms()
     found, published = Restored(stage, partition), Published(bus)
     resolvers = {spec.topic: Resolver(spec.schema, published) for spec in stage.tables if spec.schema is not None}
     bounds = await bus.catalog.bounds(found.parts)
@@ -132,6 +139,8 @@ async def restore(stage: Stage, partition: int, bus: Bus) -> Restored:
             await asyncio.sleep(0)
     finally:
         await reader.close()
+    if (spent_ms := now_ms() - began_ms) > LONGEST_MS:
+        raise RestoreTooLongError(stage.changelog, partition, spent_ms, LONGEST_MS)
     await _settled(found)
     return found
 

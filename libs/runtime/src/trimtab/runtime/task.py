@@ -283,12 +283,12 @@ class Task:
         Traces of earlier work without one are looked at twice: another process may have fenced this one and begun the
         task between two looks. Who looks again finds the position that was committed with them, if there is one.
         """
-        restored = await restore(self._stage, self.partition, self._place.bus)
+        restored = await restore(self._stage, self.partition, self._place.bus, self._around.now_ms)
         if restored.position is not None:
             return restored, {}
         committed = await self._place.bus.catalog.committed(self._stage.group, parts)
         if committed or restored.entries:
-            restored = await restore(self._stage, self.partition, self._place.bus)
+            restored = await restore(self._stage, self.partition, self._place.bus, self._around.now_ms)
         return restored, committed
 
     async def _starts(
