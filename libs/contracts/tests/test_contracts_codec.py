@@ -165,6 +165,7 @@ def test_a_struct_survives_its_bytes() -> None:
 def test_headers_are_those_of_cloud_events() -> None:
     headers = envelope.headers("7", "order", "ingest.accept.shop", 1500, "00-ab-cd-01")
     assert dict(headers) == {
+        "ce_specversion": b"1.0",
         "ce_id": b"7",
         "ce_type": b"order",
         "ce_source": b"ingest.accept.shop",

@@ -8,6 +8,8 @@ from trimtab.contracts.errors import ContractError
 
 Headers = tuple[tuple[str, bytes], ...]
 
+SPECVERSION = ("ce_specversion", b"1.0")
+"""The header that makes a reader of CloudEvents take a record for one (their Kafka binding, section 3.2)."""
 ID = "ce_id"
 TYPE = "ce_type"
 SOURCE = "ce_source"
@@ -36,10 +38,11 @@ class MissingHeaderError(ContractError):
 def headers(id: str, type: str, source: str, time_ms: int, traceparent: str | None = None) -> Headers:
     """The headers of a data or control record. `time_ms` is its event time.
 
-    >>> headers("7", "departure", "ingest.accept.flights", 0)[3]
+    >>> headers("7", "departure", "ingest.accept.flights", 0)[-1]
     ('ce_time', b'1970-01-01T00:00:00.000Z')
     """
     plain = (
+        SPECVERSION,
         (ID, id.encode()),
         (TYPE, type.encode()),
         (SOURCE, source.encode()),

@@ -57,6 +57,7 @@ def accepted_records(
             event.id,
             event.body,
             (
+                envelope.SPECVERSION,
                 (envelope.ID, event.id),
                 of_type,
                 of_source,
