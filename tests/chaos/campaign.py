@@ -7,8 +7,8 @@ thousand customers and their late ratings, and meanwhile kills, freezes and rest
 follows from the seed. The faults of the network and of the broker's disk come afterwards, on a cluster whose services
 reach their broker through a proxy; then the loop's declaration is changed, and each service is restarted in another
 release, made of this source tree with every schema a field richer, and back; then those of three brokers, with two
-replicas of each service. Beside that a reader takes every committed prediction and outcome as it comes. At the end all
-is compared with what follows from the events that were sent:
+replicas of each service, and once more with as many events as those carry. Beside that a reader takes every committed
+prediction and outcome as it comes. At the end all is compared with what follows from the events that were sent:
 
   lost, doubled        events, predictions and outcomes that are missing, or there too often
   out of order         orders whose outcomes do not follow their corrections in the order in which they were sent
@@ -32,18 +32,18 @@ import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import evidence
 import numpy as np
-from brokers import BROKERS, REPLICAS
-from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, UNDISTURBED, Fault, Injected, Scene, inject, rounds
+from brokers import BROKERS, LOADED, REPLICAS
+from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from network import FULL_DISK, NETWORK, Network, network
 from oracle import judged
-from orders import DAY_MS, Stream, declared
+from orders import DAY_MS, MINUTE_MS, Stream, declared
 from plain import compared
 from rich.console import Console
 from trimtab.cli.brokers import SEVERAL
@@ -56,12 +56,25 @@ from victims import Size, StuckError, Victims
 
 WIDTH = 160
 T = TypeVar("T")
-ORDERS_PER_S, PIECES_PER_S = 70, 5
-FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S = 15, 1
-"""Where three brokers and twice the services share the cores."""
 PLAIN_KILLS = 5
 HISTORY_MS = 100 * DAY_MS
 """So long ago the stream begins: orders come two minutes apart, and none may be dated ahead of the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Orders a second, the pieces in which they are sent, event time between two, and when the flow counts as back."""
+
+    orders_per_s: int = 70
+    pieces_per_s: int = 5
+    apart_ms: int = 2 * MINUTE_MS
+    behind_s: float = BEHIND_S
+
+
+CROWDED = Pace(orders_per_s=15, pieces_per_s=1, behind_s=FAR_BEHIND_S)
+"""Where three brokers and twice the services share the cores."""
+FULL = replace(CROWDED, orders_per_s=90, apart_ms=MINUTE_MS // 3)
+"""With as much event time a second: what a grain of it costs does not hang on how much happens in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,8 @@ class Plan:
     rounds: int
     events: int
     every: str
+    pace: Pace = Pace()
+    size: Size = field(default_factory=Size)
 
     @property
     def is_networked(self) -> bool:
@@ -83,28 +98,18 @@ class Plan:
         """Whether its faults need services of which each can be restarted in another release."""
         return any(fault.name in UPGRADES for fault in self.faults)
 
-    @property
-    def is_several(self) -> bool:
-        """Whether its faults need brokers that stand in for each other, and replicas that do."""
-        return any(fault.name in BROKERS for fault in self.faults)
 
-    @property
-    def size(self) -> Size:
-        """Of its cluster, where that is not the usual one."""
-        return {"brokers": SEVERAL, "replicas": REPLICAS} if self.is_several else {}
-
-    @property
-    def pace(self) -> tuple[int, int]:
-        """Orders, and the pieces in which they are sent, a second."""
-        return (FEWER_ORDERS_PER_S, FEWER_PIECES_PER_S) if self.is_several else (ORDERS_PER_S, PIECES_PER_S)
-
-
+SEVERALFOLD: Size = {"brokers": SEVERAL, "replicas": REPLICAS}
+"""Brokers and replicas that stand in for each other."""
 QUICK = Plan(KILLS, 1, 5_000, "12h")
-NETWORKED = Plan(list(NETWORK.values()), 2, 0, "3d")
-ROLLING = Plan(list(UPGRADES.values()), 1, 0, "12h")
-SEVERALFOLD = Plan(list(BROKERS.values()), 2, 0, "3d")
-EVERY = {**FAULTS, **NETWORK, **UPGRADES, **BROKERS}
-WHOLE = Plan([fault for fault in FAULTS.values() if fault is not UNDISTURBED], 3, 100_000, "3d")
+WHOLE = [
+    Plan(list(FAULTS.values()), 3, 0, "3d"),
+    Plan(list(NETWORK.values()), 2, 0, "3d"),
+    Plan(list(UPGRADES.values()), 1, 0, "12h"),
+    Plan(list(BROKERS.values()), 1, 0, "3d", CROWDED, SEVERALFOLD),
+    Plan(LOADED, 3, 100_000, "3d", FULL, SEVERALFOLD),
+]
+EVERY = {fault.name: fault for plan in WHOLE for fault in plan.faults}
 
 
 class Campaign:
@@ -112,7 +117,7 @@ class Campaign:
 
     def __init__(self, plan: Plan, seed: int, folder: Path, console: Console) -> None:
         self._plan, self._folder, self._console = plan, folder, console
-        self._stream = Stream(seed, int(time.time() * 1000) - HISTORY_MS)
+        self._stream = Stream(seed, int(time.time() * 1000) - HISTORY_MS, plan.pace.apart_ms)
         self._rng = np.random.default_rng(seed)
         self._injected: list[Injected] = []
         self._began_s = time.monotonic()
@@ -140,9 +145,9 @@ class Campaign:
         sender = Sender(where.kafka, loop, self._stream)
         async with reading(where.kafka, loop) as reader, aclosing(sender):
             await sender.begin(where.services)
-            behind_s = FAR_BEHIND_S if self._plan.is_several else BEHIND_S
-            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between, behind_s)
-            await beside(self._blows(scene), sender.run(*self._plan.pace), reader.run())
+            pace = self._plan.pace
+            scene = Scene(self._victims, sender, reader, self._stream, self._rng, between, pace.behind_s)
+            await beside(self._blows(scene), sender.run(pace.orders_per_s, pace.pieces_per_s), reader.run())
             await beside(self._ends(sender), reader.run())
             found = await beside(evidence.found(bootstrap, loop, reader), reader.run())
         self._say(f"sent {self._stream.events:,} events; {sender.repeated} pieces of them again")
@@ -224,12 +229,12 @@ def arguments() -> argparse.Namespace:
 
 
 def plans_of(given: argparse.Namespace) -> Iterator[Plan]:
-    """The short form, or the whole one on its four clusters; with `--only`, those faults, for as long as they take."""
-    plans = [QUICK] if given.quick else [WHOLE, NETWORKED, ROLLING, SEVERALFOLD]
+    """The short form, or the whole one on its clusters; with `--only`, those faults, for as long as they take."""
+    plans = [QUICK] if given.quick else WHOLE
     if given.only:
         wanted = given.only.split(",")
-        groups = [[known[name] for name in wanted if name in known] for known in (FAULTS, NETWORK, UPGRADES, BROKERS)]
-        plans = [replace(plans[0], faults=faults, events=0) for faults in groups if faults]
+        chosen = [(plan, [one for one in plan.faults if one.name in wanted]) for plan in WHOLE]
+        plans = [replace(plan, faults=faults, events=0) for plan, faults in chosen if faults]
     for plan in plans:
         yield plan if given.rounds is None else replace(plan, rounds=given.rounds, events=0)
 

@@ -215,7 +215,6 @@ KILLS = [Fault(f"kill {name}", "SIGKILL; its supervisor starts it again", kill(n
 FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in [
-        UNDISTURBED,
         *KILLS,
         Fault("freeze a worker", "SIGSTOP beyond its session while another takes its tasks, then SIGCONT", freeze),
         Fault("kill the broker", "SIGKILL; its supervisor starts it again", kill(BROKER)),
@@ -234,6 +233,5 @@ FAULTS: Mapping[str, Fault] = {
 def rounds(wanted: Sequence[Fault], rng: np.random.Generator) -> Iterator[Fault]:
     """The wanted faults again and again, each round in another order; the first begins undisturbed."""
     yield UNDISTURBED
-    faults = [fault for fault in wanted if fault is not UNDISTURBED]
-    while faults:
-        yield from (faults[at] for at in rng.permutation(len(faults)))
+    while wanted:
+        yield from (wanted[at] for at in rng.permutation(len(wanted)))

@@ -133,10 +133,14 @@ class Rating:
 
 @dataclass
 class Stream:
-    """Mutable: it remembers all that it has given out. `stretch` is set by who makes the faults."""
+    """Mutable: it remembers all that it has given out. `stretch` is set by who makes the faults.
+
+    `apart_ms`: event time between two orders, on average.
+    """
 
     seed: int
     at_ms: int
+    apart_ms: int
     stretch: int = 0
     orders: list[Order] = field(default_factory=list)
     ratings: list[Rating] = field(default_factory=list)
@@ -169,7 +173,7 @@ class Stream:
         return Slice(self.at_ms, {"rated": _frame("rated", ratings)})
 
     def _order(self) -> Order:
-        self.at_ms += int(self._rng.integers(1 * MINUTE_MS, 3 * MINUTE_MS))
+        self.at_ms += int(self._rng.integers(self.apart_ms // 2, 3 * self.apart_ms // 2))
         self._made += 1
         customer, price = f"c{self._rng.integers(0, CUSTOMERS)}", round(float(self._rng.gamma(3.0, 10.0)), 2)
         made = Order(f"o{self._made}", self.at_ms, customer, price, self.stretch)

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from oracle import Found, Settled, Wrong, features, judged
-from orders import Order, Rating, Stream, declared
+from orders import MINUTE_MS, Order, Rating, Stream, declared
 from trimtab.contracts import topics
 from trimtab.loops.model import Loop
 from trimtab.testing.plane import Serving, violations
@@ -27,7 +27,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
 @pytest.fixture(scope="module")
 def stream() -> Stream:
-    made = Stream(3, BEGAN_MS)
+    made = Stream(3, BEGAN_MS, 2 * MINUTE_MS)
     for _ in range(40):
         made.piece(20)
     made.rest()
