@@ -19,7 +19,8 @@ from trimtab.runtime.kafka.connection import Connection
 
 LINGER_MS = 5
 """As Kafka's own producer has it from 4.0 on."""
-WARM_S = 2.0
+WARM_S = 20.0
+"""At each rate, before anything counts: so long the broker's JVM compiles anew for transactions of another size."""
 PATIENCE_S = 20.0
 
 
@@ -55,7 +56,7 @@ class Pace:
 
 
 async def latency(kafka: Connection, flights: Flights, pace: Pace, told: Told) -> Latency:
-    """Send live flights at a rate, and follow each departure; the first two seconds are not counted."""
+    """Send live flights at a rate, and follow each departure; the first WARM_S seconds are not counted."""
     trip, began_ms = Trip(), int(time.time() * 1000)
     loop = flights.loop
     async with committed(kafka, topics.predictions(loop.name), began_ms) as predictions:
