@@ -1,9 +1,8 @@
 """The example loops through the backtest: labels equal the generators' truth, and the loop closes by itself."""
 
-import importlib.util
 import json
+import runpy
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import polars as pl
@@ -18,18 +17,13 @@ from trimtab.loops import declaration
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def generator(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"generate_{name}", EXAMPLES / name / "generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def generate(name: str, folder: Path) -> None:
+    runpy.run_path(str(EXAMPLES / name / "generate.py"))["generate"](folder)
 
 
 @pytest.fixture(params=["clicks", "demand", "machines"])
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
-    generator(request.param).generate(tmp_path)
+    generate(request.param, tmp_path)
     return request.param, tmp_path
 
 
@@ -52,7 +46,7 @@ def test_labels_equal_the_truth_and_the_loop_closes(example: tuple[str, Path]) -
 
 def test_the_first_model_is_that_of_the_schedule(tmp_path: Path) -> None:
     """Both ask for it at the same event hour, on the same rows, and so score alike until something else is promoted."""
-    generator("clicks").generate(tmp_path)
+    generate("clicks", tmp_path)
     loop = declaration.load(EXAMPLES / "clicks")
     read = recording(loop, tmp_path)
     first_ms = read.history.first_due_ms()
@@ -65,7 +59,7 @@ def test_the_first_model_is_that_of_the_schedule(tmp_path: Path) -> None:
 
 
 def test_the_command_compares_policies(tmp_path: Path) -> None:
-    generator("clicks").generate(tmp_path / "data")
+    generate("clicks", tmp_path / "data")
     backtest(EXAMPLES / "clicks", ["never", "loop"], None, tmp_path / "data", tmp_path / "out")
     figures = json.loads((tmp_path / "out" / "backtest.json").read_text())
     assert [one["policy"] for one in figures["policies"]] == ["never", "loop"]

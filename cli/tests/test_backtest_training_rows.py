@@ -5,7 +5,7 @@ floor(t − settling − ago) − width ≤ time < floor(t − settling − ago)
 0018); a latest value is that of the newest event before its end, if that is at most `max_age` older than the ask.
 """
 
-import importlib.util
+import runpy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,15 +116,6 @@ TIMES = {"shown": "shown_at", "clicked": "clicked_at", "reading": "read_at", "fa
 TIMES |= {"hour": "begins_at", "sale": "sold_at"}
 
 
-def generated(name: str, folder: Path) -> None:
-    spec = importlib.util.spec_from_file_location(f"generate_{name}", EXAMPLES / name / "generate.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.generate(folder)
-
-
 def events(folder: Path, name: str) -> pl.DataFrame:
     return pl.read_parquet(folder / f"{name}.parquet").with_columns(at=pl.col(TIMES[name]).dt.epoch("ms"))
 
@@ -156,7 +147,7 @@ def recomputed(column: Column, asks: pl.DataFrame, folder: Path) -> Floats:
 def test_training_rows_equal_an_offline_recomputation(
     name: str, ask: str, key: str, columns: Mapping[str, Column], tmp_path: Path
 ) -> None:
-    generated(name, tmp_path)
+    runpy.run_path(str(EXAMPLES / name / "generate.py"))["generate"](tmp_path)
     loop = declaration.load(EXAMPLES / name)
     assert set(columns) == set(loop.features.names) - set(loop.features.row)
     rows = training_rows(loop, tmp_path)

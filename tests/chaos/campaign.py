@@ -171,7 +171,7 @@ class Campaign:
             made = await inject(fault, scene)
             self._injected.append(made)
             self._say(
-                f"{number:3}  {self._stream.events:7,} events  {fault.name:30}"
+                f"{number:3}  {self._stream.events:7,} events  {fault.name:38}"
                 f"stall {made.stall_s:5.1f} s  recovery {made.recovery_s:5.1f} s"
             )
             if number >= least and self._stream.events >= enough:
@@ -209,7 +209,7 @@ async def beside(work: Coroutine[Any, Any, T], *others: Coroutine[Any, Any, None
 def arguments() -> argparse.Namespace:
     """What was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.epilog = "faults:\n" + "\n".join(f"  {fault.name:30}{fault.about}" for fault in EVERY.values())
+    parser.epilog = "faults:\n" + "\n".join(f"  {fault.name:38}{fault.about}" for fault in EVERY.values())
     parser.add_argument("--quick", action="store_true", help="each service is killed once, some 5,000 events: 90 s")
     parser.add_argument("--seed", type=int, default=1, help="of the events, the order of the faults, and their victims")
     parser.add_argument("--only", metavar="FAULT,…", help="these faults alone, of those below")

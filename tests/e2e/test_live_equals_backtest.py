@@ -1,7 +1,7 @@
 """The same recorded events through a real cluster and through a backtest: the same features, scores and decisions."""
 
 import asyncio
-import importlib.util
+import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -36,12 +36,7 @@ CATCH_UP = ("[loop]\n", '[loop]\ncatch_up = "30m"\n')
 @pytest.fixture
 def clicks(tmp_path: Path) -> Path:
     """The folder of the loop, with its events in `data`."""
-    spec = importlib.util.spec_from_file_location("generate_clicks", CLICKS / "generate.py")
-    assert spec
-    assert spec.loader
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
-    generator.generate(tmp_path / "clicks" / "data")
+    runpy.run_path(str(CLICKS / "generate.py"))["generate"](tmp_path / "clicks" / "data")
     for schema in CLICKS.glob("*.avsc"):
         (tmp_path / "clicks" / schema.name).write_text(schema.read_text())
     toml = (CLICKS / "loop.toml").read_text()

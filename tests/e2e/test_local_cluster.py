@@ -33,7 +33,9 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.mark.timeout(600)
-def test_a_cluster_comes_up_mends_itself_and_comes_back_after_a_kill_of_everything(cluster: Cluster) -> None:
+def test_a_cluster_comes_up_mends_itself_and_comes_back_after_a_kill_of_everything(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     cluster.ok("up", "--detach")
     up = cluster.status()
     assert up["ready"]
@@ -51,11 +53,16 @@ def test_a_cluster_comes_up_mends_itself_and_comes_back_after_a_kill_of_everythi
     cluster.kill()
     assert "no cluster is up" in cluster.run("status", "--json").stderr
 
-    cluster.ok("up", "--detach")
+    shown = tmp_path / "shown"
+    with shown.open("w") as terminal:
+        up_again = cluster.begin("up", shown=terminal)
+    eventually(lambda: cluster.run("status", "--json").returncode == 0, "everything is ready again")
     assert [loop["loop"] for loop in json.loads(cluster.ok("loops", "--json"))] == ["flights"]
     assert "nothing changed" in cluster.ok("apply", str(FLIGHTS))
     assert "ingest" in cluster.ok("logs", "ingest", "--lines", "5")
-    cluster.ok("down")
+    os.killpg(up_again.pid, signal.SIGINT)  # Ctrl-C goes to all that the terminal runs
+    assert up_again.wait(PATIENCE_S) == 0
+    assert shown.read_text().endswith("stopped; `trimtab up` goes on where it was\n")
     assert cluster.processes() == []
 
 

@@ -1,9 +1,9 @@
 """The example loops: their data fit their declarations, and their truth is what the declared label says."""
 
-import importlib.util
+import runpy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -20,14 +20,9 @@ GENERATED: Mapping[str, Mapping[str, int]] = {
 }
 
 
-def script(name: str, file: str) -> ModuleType:
-    """An example's script as a module."""
-    found = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / name / file)
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
+def script(name: str, file: str) -> SimpleNamespace:
+    """What an example's script defines."""
+    return SimpleNamespace(**runpy.run_path(str(EXAMPLES / name / file)))
 
 
 def generated(name: str, folder: Path) -> Loop:

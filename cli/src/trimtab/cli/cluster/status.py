@@ -10,6 +10,7 @@ import httpx
 
 from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.cluster.state import ClusterState, Phase, ProcessState
+from trimtab.runtime.task import STANDING
 
 TIMEOUT_S = 1.5
 SCORING = "predictor.score."
@@ -37,7 +38,7 @@ class TaskStatus:
     @property
     def stands(self) -> bool:
         """Whether only a person gets it to run again."""
-        return self.state in ("parked", "stopped")
+        return self.state in STANDING
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,4 @@ class Intake:
 
 def _marks(records: Sequence[Read]) -> list[tuple[int, Mark]]:
     """The marks among records, with their offsets."""
-    found = [
-        (record.offset, marks.read(record)) for record in records if record.value is None and marks.is_mark(record)
-    ]
-    return [(offset, mark) for offset, mark in found if mark is not None]
+    return [(record.offset, mark) for record in records if (mark := marks.mark_of(record)) is not None]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psutil
@@ -29,11 +29,18 @@ class Cluster:
 
     def run(self, *arguments: str, bootstrap: str | None = None) -> "subprocess.CompletedProcess[str]":
         """One command, ended. `bootstrap`: a Kafka that runs already; None: the folder's own."""
-        kafka = ["-u", KAFKA] if bootstrap is None else [f"{KAFKA}={bootstrap}"]
-        argv = ["env", *kafka, f"{FOLDER}={self.folder}", sys.executable, "-m", "trimtab.cli", *arguments]
         return subprocess.run(  # noqa: S603  # our own words
-            argv, capture_output=True, text=True, check=False, timeout=240
+            self._words(arguments, bootstrap), capture_output=True, text=True, check=False, timeout=240
         )
+
+    def begin(self, *arguments: str, shown: IO[str]) -> "subprocess.Popen[str]":
+        """One command that goes on, in a process group of its own, as a shell would start it."""
+        words = self._words(arguments, None)
+        return subprocess.Popen(words, stdout=shown, stderr=shown, text=True, start_new_session=True)  # noqa: S603
+
+    def _words(self, arguments: tuple[str, ...], bootstrap: str | None) -> list[str]:
+        kafka = ["-u", KAFKA] if bootstrap is None else [f"{KAFKA}={bootstrap}"]
+        return ["env", *kafka, f"{FOLDER}={self.folder}", sys.executable, "-m", "trimtab.cli", *arguments]
 
     def ok(self, *arguments: str, bootstrap: str | None = None) -> str:
         """What a command prints that has to succeed. Raises CommandFailedError."""

@@ -184,17 +184,14 @@ def measures(loop: Loop, scored: Sequence[Scored], logged: int, repeats: int) ->
 
 
 def gauges(predicting: Predicting, progress_ms: int) -> Sequence[Measure]:
-    """Which versions score now, and what the replica takes."""
+    """Which versions score now (0: none does), and what the replica takes."""
     name = predicting.loop.name
     deployment = predicting.deployments().at(progress_ms)
-    arms = (
-        [] if deployment is None else [("champion", deployment.champion), *(("shadow", s) for s in deployment.shadows)]
-    )
+    champion = None if deployment is None else deployment.champion
+    shadow = None if deployment is None else next(iter(deployment.shadows), None)
+    arms = {"champion": champion, "shadow": shadow}
+    versions = {arm: 0 if model is None else model.version for arm, model in arms.items()}
     return [
         Measure(telemetry.PREDICTOR_ONLINE_MEMORY, predicting.memory(), {"loop": name}),
-        *(
-            Measure(telemetry.PREDICTOR_MODEL_VERSION, model.version, {"loop": name, "arm": arm})
-            for arm, model in arms[:2]
-            if model is not None
-        ),
+        *(Measure(telemetry.PREDICTOR_MODEL_VERSION, n, {"loop": name, "arm": arm}) for arm, n in versions.items()),
     ]

@@ -154,7 +154,7 @@ PREDICTOR_MODEL_VERSION = Metric(name='trimtab.predictor.model.version',
        kind='gauge',
        unit='{version}',
        attributes=('loop', 'arm'),
-       description='version that serves')
+       description='version that serves; 0: none')
 PREDICTOR_ONLINE_MEMORY = Metric(name='trimtab.predictor.online.memory',
        kind='gauge',
        unit='By',
