@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from latency import WARM_S
 from rich.console import Console
 from rich.table import Table
 
@@ -141,7 +142,8 @@ def _costs(loop: Figures) -> Table:
 
 
 def _latency(rates: Sequence[Figures]) -> Table:
-    table = _table("From event acknowledged to prediction readable, ms", "events/s", "p50", "p99", "of it, medians")
+    title = f"From event acknowledged to prediction readable, ms, after {WARM_S:.0f} s at each rate"
+    table = _table(title, "events/s", "p50", "p99", "of it, medians")
     for one in rates:
         hops = ", ".join(f"{name} {ms:g}" for name, ms in one["hops_ms"].items())
         table.add_row(f"{one['per_s']:,}", f"{one['p50']:.0f}", f"{one['p99']:.0f}", hops)

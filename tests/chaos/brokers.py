@@ -136,7 +136,7 @@ BROKERS: Mapping[str, Fault] = {
         Fault("kill all 3 brokers", "SIGKILL to the supervisor, and with it to everything; up", kill_supervisor),
     ]
 }
-ALONE = {"restart each broker", "restart 3 brokers", "kill all 3 brokers"}
+TOO_LONG = {"restart each broker", "restart 3 brokers", "kill all 3 brokers"}
 """Faults that take everything away for longer than what was sent meanwhile takes to be worked off."""
-LOADED = [replace(one, name=f"{name} (loaded)") for name, one in BROKERS.items() if name not in ALONE]
+LOADED = [replace(one, name=f"{name} (loaded)") for name, one in BROKERS.items() if name not in TOO_LONG]
 """The others with six times as many events, which is all that two cores carry of such a cluster."""

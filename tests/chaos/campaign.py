@@ -58,7 +58,7 @@ WIDTH = 160
 T = TypeVar("T")
 PLAIN_KILLS = 5
 HISTORY_MS = 100 * DAY_MS
-"""So long ago the stream begins: orders come two minutes apart, and none may be dated ahead of the clock."""
+"""So long ago the stream begins: orders come up to two minutes apart, and none may be dated ahead of the clock."""
 
 
 @dataclass(frozen=True, slots=True)

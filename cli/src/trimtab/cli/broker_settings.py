@@ -25,7 +25,7 @@ SETTINGS: Mapping[str, str] = {
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
 }
 """A killed broker may register again only when the session of the one before has ended: 3 s instead of 9. The cleaner
-of compacted topics has all night; at full speed it takes a core from those who wait for a prediction."""
+of compacted topics is held back: at full speed it takes a core from those who wait for a prediction."""
 
 LOGGING = """\
 status = warn

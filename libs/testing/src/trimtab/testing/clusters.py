@@ -35,8 +35,9 @@ class Cluster:
 
     def begin(self, *arguments: str, shown: IO[str]) -> "subprocess.Popen[str]":
         """One command that goes on, in a process group of its own, as a shell would start it."""
-        words = self._words(arguments, None)
-        return subprocess.Popen(words, stdout=shown, stderr=shown, text=True, start_new_session=True)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603  # our own words
+            self._words(arguments, None), stdout=shown, stderr=shown, text=True, start_new_session=True
+        )
 
     def _words(self, arguments: tuple[str, ...], bootstrap: str | None) -> list[str]:
         kafka = ["-u", KAFKA] if bootstrap is None else [f"{KAFKA}={bootstrap}"]
