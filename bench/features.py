@@ -140,7 +140,7 @@ class Course:
         self._tiles = tables_of(self._aggregate)
         deployments = two_models(loop, self._assembler.names)
         self._score = score_stage(
-            Predicting(loop, self._assemble, lambda: deployments, writer(loop, self._assembler.names, "stream")), ()
+            Predicting(loop, self._assemble, lambda _: deployments, writer(loop, self._assembler.names, "stream")), ()
         )
         self._asked = tables_of(self._score)
         self._decoders = {

@@ -161,7 +161,8 @@ def _scores(view: DeploymentsView, at_ms: int) -> None:
         categories=np.array([["top"], [None]], dtype=object),
         ages_ms=np.empty((2, 0), np.int64),
     )
-    score(view.deployments, np.array([at_ms, at_ms], np.int64), vectors)
+    times = np.array([at_ms, at_ms], np.int64)
+    score(view.deployed(times), times, vectors)
 
 
 def entries() -> list[Entry]:

@@ -143,7 +143,7 @@ def predictor(loop: Loop) -> Stage:
     def assemble(asks: Sequence[Ask], at_ms: NDArray[np.int64]) -> Vectors:
         return ASSEMBLER.assemble(asks, at_ms, view.store)
 
-    predicting = Predicting(loop, assemble, lambda: DEPLOYED, writer(loop, ASSEMBLER.names, "stream"))
+    predicting = Predicting(loop, assemble, lambda _: DEPLOYED, writer(loop, ASSEMBLER.names, "stream"))
     return score_stage(predicting, [view])
 
 
@@ -211,7 +211,7 @@ async def test_over_http_an_ask_gets_the_vector_of_the_stream() -> None:
             loop=LOOP,
             names=ASSEMBLER.names,
             assemble=lambda asks, at_ms: ASSEMBLER.assemble(asks, at_ms, view.store),
-            deployments=lambda: DEPLOYED,
+            deployed=lambda _: DEPLOYED,
             progress_ms=lambda: START + 3 * DAY,
             writer=writer(LOOP, ASSEMBLER.names, "http"),
             log=log,

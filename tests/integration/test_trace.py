@@ -98,7 +98,7 @@ def services(bus: MemoryBus, folder: Path) -> Mapping[str, Sequence[Stage]]:
     def assemble(asks: Sequence[Ask], at_ms: NDArray[np.int64]) -> Vectors:
         return ASSEMBLER.assemble(asks, at_ms, OnlineStore(ASSEMBLER.groups))
 
-    predicting = Predicting(LOOP, assemble, lambda: deployments.deployments, WRITER)
+    predicting = Predicting(LOOP, assemble, deployments.deployed, WRITER)
     return {
         "predictor": [score_stage(predicting, [deployments])],
         "monitor": monitor(),

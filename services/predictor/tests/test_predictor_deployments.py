@@ -1,6 +1,8 @@
 """Deployments are taken in whole and signed by the registry, or not at all."""
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import onnx
 import pytest
 from trimtab.contracts import control, topics
 from trimtab.contracts.control import DeploymentChanged, ModelRef
+from trimtab.loops.vectors import VectorNames, Vectors
 from trimtab.ml.datasets import Dataset
 from trimtab.ml.packaging import package
 from trimtab.ml.scoring import SPEC_KEY
@@ -228,3 +231,74 @@ def test_a_model_that_could_not_score_is_refused_and_the_one_before_goes_on(spec
     assert newest is not None
     assert newest.sequence == 1
     assert why in view.refused[2]
+
+
+class Counted(MemoryBlobs):
+    """A store that counts how often each blob is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: Counter[str] = Counter()
+
+    def get(self, digest: str) -> bytes:
+        self.read[digest] += 1
+        return super().get(digest)
+
+
+def serving(view: DeploymentsView, at_ms: int) -> int | None:
+    """Which version scores an ask at that time; it does score one."""
+    times = np.array([at_ms], dtype=np.int64)
+    deployment = view.deployed(times).at(at_ms)
+    if deployment is None or deployment.champion is None:
+        return None
+    deployment.champion.scorer.score(ONE)
+    return deployment.champion.version
+
+
+ONE = Vectors(
+    VectorNames(("price",), ("place",), ()), np.ones((1, 1)), np.array([["top"]], object), np.empty((1, 0), np.int64)
+)
+
+
+def history(blobs: MemoryBlobs, count: int) -> list[ModelRef]:
+    """Models of a loop's versions 1 to `count`, each with a blob of its own."""
+    return [ref(version=n, digest=blobs.put(blob(centres=[float(n)]))) for n in range(1, count + 1)]
+
+
+def test_of_a_long_history_only_what_serves_is_loaded_and_the_others_by_asks_of_their_time() -> None:
+    blobs = Counted()
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), keep_bytes=10**6)
+    refs = history(blobs, 50)
+    view.apply([change(one.version, champion=one) for one in refs])
+    assert blobs.read == {refs[-1].digest: 1}
+    assert [serving(view, 7_500), serving(view, 7_600), serving(view, 99_000)] == [7, 7, 50]
+    assert blobs.read == {refs[-1].digest: 1, refs[6].digest: 1}
+
+
+def test_models_that_were_not_used_for_longest_leave_memory_and_those_that_serve_stay() -> None:
+    blobs = Counted()
+    refs = history(blobs, 4)
+    two = len(blobs.get(refs[0].digest)) + len(blobs.get(refs[1].digest))
+    blobs.read.clear()
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), keep_bytes=two)
+    view.apply([change(one.version, champion=one) for one in refs])
+    for version in (1, 2, 1, 3, 4, 1, 2):
+        assert serving(view, 1_000 * version) == version
+    assert [blobs.read[one.digest] for one in refs] == [1, 2, 1, 1]
+
+
+def test_an_earlier_deployment_whose_model_is_gone_leaves_its_time_to_the_one_before_until_it_is_back() -> None:
+    blobs = MemoryBlobs()
+    first, second, third = history(blobs, 3)
+    found = MemoryBlobs()
+    for one in (first, third):
+        found.put(blobs.get(one.digest))
+    view = DeploymentsView(LOOP, found, REGISTRY.verifier())
+    view.apply([change(one.version, champion=one) for one in (first, second, third)])
+    assert not view.refused
+    assert [serving(view, at_ms) for at_ms in (2_500, 1_500, 3_500)] == [1, 1, 3]
+    assert list(view.refused) == [2]
+    found.put(blobs.get(second.digest))
+    asyncio.run(view.again())
+    assert serving(view, 2_500) == 2
+    assert not view.refused

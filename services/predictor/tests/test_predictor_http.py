@@ -67,7 +67,7 @@ def client_of(log: Log, deployments: Deployments, refused: Mapping[int, str] = M
         return ASSEMBLER.assemble(asks, at_ms, STORE)
 
     made = writer(LOOP, ASSEMBLER.names, "http")
-    backing = Backing(LOOP, ASSEMBLER.names, assemble, lambda: deployments, lambda: 0, made, log)
+    backing = Backing(LOOP, ASSEMBLER.names, assemble, lambda _: deployments, lambda: 0, made, log)
     one = Served(Door(backing).predict, ASSEMBLER.names, lambda: deployments, lambda: refused, PARSE)
     app = FastAPI()
     app.include_router(create_router({"offers": one}))

@@ -51,7 +51,7 @@ def scoring(*deployments: Deployment) -> Predicting:
     every = Deployments()
     for one in deployments:
         every = every.with_one(one)
-    return Predicting(LOOP, assemble, lambda: every, writer(LOOP, ASSEMBLER.names, "stream"))  # type: ignore[arg-type]
+    return Predicting(LOOP, assemble, lambda _: every, writer(LOOP, ASSEMBLER.names, "stream"))  # type: ignore[arg-type]
 
 
 def ask(key: str, at_ms: int, offset: int = 0, place: str | None = "top") -> Record:

@@ -9,16 +9,6 @@ class PredictorError(Exception):
     """The root of this package's errors."""
 
 
-class ModelRefusedError(PredictorError):
-    """A deployment whose model must not or cannot be served; the one before it goes on serving."""
-
-    def __init__(self, loop: str, sequence: int, reason: str) -> None:
-        super().__init__(f"deployment {sequence} of {loop!r} is refused: {reason}")
-        self.loop = loop
-        self.sequence = sequence
-        self.reason = reason
-
-
 class UnknownFeatureError(PredictorError):
     """A request that overrides a feature which the loop does not have."""
 

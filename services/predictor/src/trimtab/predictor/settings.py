@@ -13,6 +13,17 @@ class OnlineSettings(Part):
     )
 
 
+class ModelsSettings(Part):
+    """Models in memory."""
+
+    keep_mb: int = Field(
+        256,
+        ge=0,
+        description="MB of earlier deployments' models, by the size of their files, that a loop keeps in memory beside "
+        "those that score now; another is loaded by the first ask of its time",
+    )
+
+
 class SpoolSettings(Part):
     """Answers over HTTP while Kafka is away."""
 
@@ -30,4 +41,5 @@ class Settings(RuntimeSettings):
     store: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
     online: OnlineSettings = OnlineSettings()
+    models: ModelsSettings = ModelsSettings()
     spool: SpoolSettings = SpoolSettings()

@@ -8,7 +8,7 @@ import numpy as np
 from trimtab.contracts import envelope, telemetry, topics
 from trimtab.contracts.codec import AvroCodec
 from trimtab.loops.model import Loop, settling_ms
-from trimtab.predictor.core import Ask, Assemble, Deployment, Deployments, Encoder, Scored, Writer, score
+from trimtab.predictor.core import Ask, Assemble, Deployed, Deployment, Encoder, Scored, Writer, score
 from trimtab.runtime.records import Headers, Out, Read
 from trimtab.runtime.stage import Batch, Input, Measure, Milestone, Output, Result, Stage, Tables, View
 from trimtab.runtime.table import Table, TableSpec
@@ -35,14 +35,14 @@ NEWEST = "newest"
 
 @dataclass(frozen=True, slots=True)
 class Predicting:
-    """What the step needs of the process around it: how vectors are made, which models are deployed now.
+    """What the step needs of the process around it: how vectors are made, which models score them.
 
     `memory`: bytes of the replica of online values, for its metric.
     """
 
     loop: Loop
     assemble: Assemble
-    deployments: Callable[[], Deployments]
+    deployed: Deployed
     writer: Writer
     memory: Callable[[], int] = lambda: 0
 
@@ -127,7 +127,7 @@ def predict(
     """Encoded predictions for asks from the stream, and how they were scored."""
     times = np.array(asked.at_ms, dtype=np.int64)
     vectors = predicting.assemble(asked.asks, times)
-    scored = score(predicting.deployments(), times, vectors)
+    scored = score(predicting.deployed(times), times, vectors)
     as_of = np.minimum(times, max(progress_ms, 0)).tolist()
     return encoder.encode(asked.asks, asked.at_ms, as_of, vectors, scored), scored
 
@@ -186,7 +186,7 @@ def measures(loop: Loop, scored: Sequence[Scored], logged: int, repeats: int) ->
 def gauges(predicting: Predicting, progress_ms: int) -> Sequence[Measure]:
     """Which versions score now (0: none does), and what the replica takes."""
     name = predicting.loop.name
-    deployment = predicting.deployments().at(progress_ms)
+    deployment = predicting.deployed(np.array([progress_ms])).at(progress_ms)
     champion = None if deployment is None else deployment.champion
     shadow = None if deployment is None else next(iter(deployment.shadows), None)
     arms = {"champion": champion, "shadow": shadow}

@@ -64,21 +64,19 @@ def wired(settings: Settings, edge: Edge) -> Service:
         loop = declaration.of(declared)
         assembler = Assembler(loop)
         online = OnlineView(loop, assembler.groups)
-        deployments = DeploymentsView(loop, blobs, verifier)
+        deployments = DeploymentsView(loop, blobs, verifier, settings.models.keep_mb * 1_000_000)
 
         def assemble(asks: Sequence[Ask], at_ms: Ints) -> Vectors:
             return assembler.assemble(asks, at_ms, online.store)
 
         streamed, asked = writer(loop, assembler.names, "stream"), writer(loop, assembler.names, "http")
-        predicting = Predicting(
-            loop, assemble, lambda: deployments.deployments, streamed, memory=lambda: online.store.nbytes
-        )
+        predicting = Predicting(loop, assemble, deployments.deployed, streamed, memory=lambda: online.store.nbytes)
         views: list[View] = [online, deployments] if loop.features.looked_up else [deployments]
         backing = Backing(
             loop=loop,
             names=assembler.names,
             assemble=assemble,
-            deployments=lambda: deployments.deployments,
+            deployed=deployments.deployed,
             progress_ms=lambda: online.newest_ms,
             writer=asked,
             log=lambda outs: spools.of(loop.name).write(outs),

@@ -3,18 +3,20 @@
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from trimtab.contracts import topics
 from trimtab.contracts.control import DeploymentChanged, ModelRef
 from trimtab.loops.model import Loop
 from trimtab.ml.errors import ModelError
-from trimtab.ml.scoring import Scorer
+from trimtab.predictor.adapters.shelf import Shelf, Shelved
 from trimtab.predictor.core import Deployment, Deployments, Model
-from trimtab.predictor.errors import ModelRefusedError, OtherFeaturesError
+from trimtab.predictor.errors import OtherFeaturesError
 from trimtab.runtime.control import Heard, Refused, as_written
 from trimtab.runtime.records import Read
 from trimtab.store.blobs import Blobs
@@ -30,6 +32,29 @@ from trimtab.store.signing import Verifier
 log = structlog.get_logger(__name__)
 
 
+UNLOADABLE = (StoreError, ModelError, OtherFeaturesError)
+"""Why a model cannot be served."""
+MAY_COME = (BlobMissingError, BlobDamagedError, StoreReadOnlyError, StoreUnreachableError)
+"""Those of them that end when its blob is there."""
+NO_TIMES = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A deployment that was signed. `shadows`: those that take the loop's features; `left_out`: the others."""
+
+    event: DeploymentChanged
+    shadows: Sequence[ModelRef]
+    left_out: Sequence[int]
+    trace: str | None
+
+    @property
+    def refs(self) -> Sequence[ModelRef]:
+        """Its models that can answer."""
+        champion = self.event.champion
+        return [*self.shadows] if champion is None else [champion, *self.shadows]
+
+
 class DeploymentsView:
     """The loop's deployments, as the registry signed them.
 
@@ -37,19 +62,22 @@ class DeploymentsView:
     one, a missing or damaged blob, a champion of other features than the loop's are refused and told, and the one
     before goes on serving. A shadow of other features cannot answer: it is left out and told, and the champion serves.
     What was refused for its blobs is taken in later, when they are there (`again`).
+
+    Of deployments that come together, as at a start, the last is loaded at once. Those before it are loaded by the
+    first ask of their time (`deployed`), and refused then if they cannot be.
     """
 
     clock: Literal["marks", "none"] = "none"
     writers: Mapping[str, int] = {}
 
-    def __init__(self, loop: Loop, blobs: Blobs, verifier: Verifier) -> None:
+    def __init__(self, loop: Loop, blobs: Blobs, verifier: Verifier, keep_bytes: int = 0) -> None:
         self.topic = topics.DEPLOYMENT_CHANGED
         self.deployments = Deployments()
         self.refused: dict[int, str] = {}
-        self._loop, self._features, self._names = loop.name, loop.features.digest, loop.features.names
-        self._blobs, self._verifier = blobs, verifier
-        self._loaded: dict[str, Scorer] = {}
-        self._wanting: dict[int, tuple[DeploymentChanged, Heard]] = {}
+        self._loop, self._features, self._verifier = loop.name, loop.features.digest, verifier
+        self._shelf = Shelf(loop, blobs, keep_bytes)
+        self._known: dict[int, Known] = {}
+        self._wanting: set[int] = set()
 
     def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
         """Take in what is new of this loop; records that keep no schema are left out and given back."""
@@ -58,59 +86,83 @@ class DeploymentsView:
         for one in events:
             if isinstance(one.event, DeploymentChanged):
                 self._take(one.event, one)
+        self._serve(NO_TIMES)
         return refused
+
+    def deployed(self, at_ms: NDArray[np.int64]) -> Deployments:
+        """The deployments, with all models in memory that score asks at these times [n]."""
+        self._serve(at_ms)
+        return self.deployments
 
     async def again(self) -> None:
         """Look whether blobs have come for which deployments were refused, and take in those that are whole now."""
-        for sequence, (event, heard) in sorted(self._wanting.items()):
-            refs = [*self._able(event), *([] if event.champion is None else [event.champion])]
+        for sequence in sorted(self._wanting):
+            known = self._known[sequence]
             try:
-                for ref in refs:
-                    self._loaded[ref.digest] = await asyncio.to_thread(self._load, ref)
-            except (StoreError, ModelError, OtherFeaturesError) as error:
+                for ref in known.refs:
+                    self._shelf.put(ref.digest, await asyncio.to_thread(self._shelf.load, ref))
+            except UNLOADABLE as error:
                 self.refused[sequence] = str(error)
                 continue
-            del self.refused[sequence], self._wanting[sequence]
-            self._take(event, heard)
+            del self.refused[sequence]
+            self._wanting.remove(sequence)
+            self.deployments = self.deployments.with_one(self._made(known))
+            self._serve(NO_TIMES)
             log.info("deployment taken in after all", loop=self._loop, sequence=sequence)
 
     def _take(self, event: DeploymentChanged, heard: Heard) -> None:
-        try:
-            made = replace(self._deployment(event, heard), trace=heard.trace)
-            self.deployments = self.deployments.with_one(made)
-        except ModelRefusedError as error:
-            log.error("deployment refused", loop=self._loop, reason=str(error))
-
-    def _deployment(self, event: DeploymentChanged, heard: Heard) -> Deployment:
+        able = [ref for ref in event.shadows if ref.features_digest == self._features]
+        champion = event.champion
         try:
             self._verifier.check(json.loads(heard.value))
-            champion = None if event.champion is None else self._model(event.champion)
-            able = self._able(event)
-            shadows = [self._model(ref) for ref in able]
-        except (StoreError, ModelError, OtherFeaturesError) as error:
-            self.refused[event.sequence] = str(error)
-            if isinstance(error, BlobMissingError | BlobDamagedError | StoreReadOnlyError | StoreUnreachableError):
-                self._wanting[event.sequence] = event, heard
-            raise ModelRefusedError(self._loop, event.sequence, str(error)) from error
+            if champion is not None and champion.features_digest != self._features:
+                raise OtherFeaturesError(champion.version)
+        except UNLOADABLE as error:
+            self._refuse(event.sequence, error)
+            return
         left_out = [ref.version for ref in event.shadows if ref not in able]
         if left_out:
             reasons = [str(OtherFeaturesError(version)) for version in left_out]
             log.warning("shadows left out", loop=self._loop, sequence=event.sequence, reasons=reasons)
-        return Deployment(event.sequence, event.effective_at_ms, champion, shadows, left_out)
+        known = Known(event, able, left_out, heard.trace)
+        self._known[event.sequence] = known
+        self.deployments = self.deployments.with_one(self._made(known))
 
-    def _able(self, event: DeploymentChanged) -> Sequence[ModelRef]:
-        """The shadows that take the loop's features."""
-        return [ref for ref in event.shadows if ref.features_digest == self._features]
+    def _made(self, known: Known) -> Deployment:
+        event = known.event
+        champion = None if event.champion is None else self._model(event.champion)
+        shadows = [self._model(ref) for ref in known.shadows]
+        return Deployment(event.sequence, event.effective_at_ms, champion, shadows, known.left_out, known.trace)
 
     def _model(self, ref: ModelRef) -> Model:
-        if ref.features_digest != self._features:
-            raise OtherFeaturesError(ref.version)
-        if ref.digest not in self._loaded:
-            self._loaded[ref.digest] = self._load(ref)
-        return Model(ref.version, ref.digest, tuple(ref.classes or ()), self._loaded[ref.digest], ref.until_ms)
+        return Model(ref.version, ref.digest, tuple(ref.classes or ()), Shelved(self._shelf, ref), ref.until_ms)
 
-    def _load(self, ref: ModelRef) -> Scorer:
-        scorer = Scorer.load(ref.format, self._blobs.get(ref.digest))
-        if {*scorer.spec.numbers, *scorer.spec.categories} != set(self._names):
-            raise OtherFeaturesError(ref.version)
-        return scorer
+    def _serve(self, at_ms: NDArray[np.int64]) -> None:
+        """Have all models in memory that asks at these times and from now on need."""
+        scoring = self._scoring(at_ms)
+        while not all(map(self._load, scoring)):  # what is refused leaves its time to the one before it
+            scoring = self._scoring(at_ms)
+        self._shelf.clear({ref.digest for known in scoring for ref in known.refs})
+
+    def _scoring(self, at_ms: NDArray[np.int64]) -> Sequence[Known]:
+        """What scores asks at these times, and what scores those to come."""
+        found = {one.sequence for one, _ in self.deployments.runs(at_ms) if one is not None}
+        found |= {one.sequence for one in self.deployments.ordered[-1:]}
+        return [self._known[sequence] for sequence in found if sequence in self._known]
+
+    def _load(self, known: Known) -> bool:
+        try:
+            for ref in known.refs:
+                self._shelf.use(ref)
+        except UNLOADABLE as error:
+            sequence = known.event.sequence
+            self.deployments = self.deployments.without(sequence)
+            self._refuse(sequence, error)
+            if isinstance(error, MAY_COME):
+                self._wanting.add(sequence)
+            return False
+        return True
+
+    def _refuse(self, sequence: int, error: Exception) -> None:
+        self.refused[sequence] = str(error)
+        log.error("deployment refused", loop=self._loop, sequence=sequence, reason=str(error))

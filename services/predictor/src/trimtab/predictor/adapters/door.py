@@ -10,7 +10,7 @@ import numpy as np
 from trimtab.contracts import envelope, topics
 from trimtab.loops.model import Loop
 from trimtab.loops.vectors import VectorNames
-from trimtab.predictor.core import Assemble, Deployments, Encoder, Request, Writer, overridden, score
+from trimtab.predictor.core import Assemble, Deployed, Encoder, Request, Writer, overridden, score
 from trimtab.runtime.records import Out
 
 Value = dict[str, Any]
@@ -28,7 +28,7 @@ class Backing:
     loop: Loop
     names: VectorNames
     assemble: Assemble
-    deployments: Callable[[], Deployments]
+    deployed: Deployed
     progress_ms: Callable[[], int]
     writer: Writer
     log: Callable[[Sequence[Out]], Awaitable[None]]
@@ -81,7 +81,7 @@ class Door:
         at_ms = np.array([request.at_ms for request in requests], dtype=np.int64)
         vectors = backing.assemble([request.ask for request in requests], at_ms)
         vectors = overridden(vectors, requests, backing.names)
-        scored = score(backing.deployments(), at_ms, vectors)
+        scored = score(backing.deployed(at_ms), at_ms, vectors)
         as_of = np.minimum(at_ms, max(backing.progress_ms(), 0)).tolist()
         asks = [request.ask for request in requests]
         values = backing.writer.values(asks, at_ms.tolist(), as_of, vectors, scored)

@@ -4,6 +4,7 @@ from trimtab.predictor.core.encoding import Encoder
 from trimtab.predictor.core.predictions import (
     Ask,
     Assemble,
+    Deployed,
     Deployment,
     Deployments,
     Model,
@@ -19,6 +20,7 @@ from trimtab.predictor.core.predictions import (
 __all__ = [
     "Ask",
     "Assemble",
+    "Deployed",
     "Deployment",
     "Deployments",
     "Encoder",

@@ -1,7 +1,7 @@
 """Which model scores which ask, and what is said about it. Pure: asks, vectors and deployments in, predictions out."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -68,10 +68,11 @@ class Deployments:
         """These and one more; a sequence that is known already changes nothing."""
         if any(known.sequence == deployment.sequence for known in self.ordered):
             return self
-        ordered = tuple(sorted((*self.ordered, deployment), key=_place))
-        ends_ms = [*(later.effective_at_ms for later in ordered[1:]), None]
-        stretches = (part for one, end_ms in zip(ordered, ends_ms, strict=True) for part in _stretches(one, end_ms))
-        return Deployments(ordered, tuple(stretches))
+        return _in_time((*self.ordered, deployment))
+
+    def without(self, sequence: int) -> "Deployments":
+        """These, but for one: the one before it scores in its place."""
+        return _in_time([known for known in self.ordered if known.sequence != sequence])
 
     def at(self, at_ms: int) -> Deployment | None:
         """What scores an ask at that event time: the newest that took effect by then."""
@@ -90,6 +91,13 @@ class Deployments:
             yield self.stretches[index] if index >= 0 else None, np.flatnonzero(chosen == index)
 
 
+def _in_time(deployments: Iterable[Deployment]) -> Deployments:
+    ordered = tuple(sorted(deployments, key=_place))
+    ends_ms = [*(later.effective_at_ms for later in ordered[1:]), None]
+    stretches = (part for one, end_ms in zip(ordered, ends_ms, strict=False) for part in _stretches(one, end_ms))
+    return Deployments(ordered, tuple(stretches))
+
+
 def _stretches(deployment: Deployment, end_ms: int | None) -> Iterator[Deployment]:
     """A deployment with all its shadows, and with those that are left after each, up to the next one's time."""
     begins_ms = deployment.effective_at_ms
@@ -98,6 +106,10 @@ def _stretches(deployment: Deployment, end_ms: int | None) -> Iterator[Deploymen
     for start_ms in (begins_ms, *sorted(inside_ms)):
         left = [one for one in deployment.shadows if one.until_ms is None or one.until_ms > start_ms]
         yield replace(deployment, effective_at_ms=start_ms, shadows=left)
+
+
+Deployed = Callable[[NDArray[np.int64]], Deployments]
+"""What is deployed now, whose models for asks at these times [n] are in memory."""
 
 
 def _place(deployment: Deployment) -> tuple[int, int]:
