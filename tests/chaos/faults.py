@@ -17,8 +17,8 @@ from victims import BROKER, LOOK_S, PATIENCE_S, Spare, StuckError, Victims
 if TYPE_CHECKING:
     from network import Network
 
-CALM_S = 2.0
-"""Between two faults everything flows for so long, at least."""
+CALM_S, WARM_S = 2.0, 10.0
+"""Between two faults everything flows for so long, at least (the latter after a broker's start: its JVM compiles)."""
 BEHIND_S, FAR_BEHIND_S = 1.5, 15.0
 """The flow is back when everything has been predicted that was sent so long ago (the latter on a crowded machine),"""
 SILENT_S = 3.0
@@ -99,10 +99,10 @@ class Injected:
 async def inject(fault: Fault, scene: Scene) -> Injected:
     """Make one fault, and wait until it is over."""
     scene.stream.stretch += 1
-    began_s = time.monotonic()
+    began_s, brokers = time.monotonic(), scene.victims.serving_brokers()
     recovery_s = await fault.blow(scene)
     over_s = time.monotonic()
-    await asyncio.sleep(CALM_S)
+    await asyncio.sleep(CALM_S if scene.victims.serving_brokers() == brokers else WARM_S)
     seen = (scene.reader.predictions, scene.reader.outcomes)
     stall_s = max(one.longest_gap_s(began_s, over_s) for one in seen)
     return Injected(fault.name, scene.stream.stretch, round(stall_s, 2), round(recovery_s, 2))

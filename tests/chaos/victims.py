@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from trimtab.cli.cluster.keys import KeyFiles
 from trimtab.cli.cluster.programs import SERVICES, Cluster
 from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile
 from trimtab.cli.cluster.status import TaskStatus, tasks_of
-from trimtab.cli.processes import free_port
+from trimtab.cli.processes import Identity, free_port
 from trimtab.cli.replay.services import RUNNING
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.testing.clusters import Cluster as CommandLine
@@ -149,6 +149,10 @@ class Victims:
         """Its number, once it runs. Raises StuckError."""
         found = self.until(lambda: self.process(name, replica).who, f"a process for {name}")
         return found.pid
+
+    def serving_brokers(self) -> Sequence[Identity | None]:
+        """The brokers' processes."""
+        return [one.who for one in self.state.processes if one.name == BROKER]
 
     def signal(self, name: str, number: signal.Signals, replica: int = 0) -> int:
         """Send it to a broker or a service; returns who that was."""
