@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,7 +123,7 @@ async def test_a_shadow_of_other_features_is_left_out_and_the_champion_serves() 
     view.apply([change(1, champion=champion, shadows=shadows)])
     assert view.deployments.newest() is None
     blobs.put(model)
-    await view.again()
+    await view.look()
     newest = view.deployments.newest()
     assert newest is not None
     assert newest.champion is not None
@@ -178,13 +179,13 @@ async def test_a_store_that_was_away_is_asked_again(failure: StoreError, model: 
     blobs.failure = failure
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     view.apply([change(1), change(2, champion=ref(digest=blobs.put(model)))])
-    await view.again()
+    await view.look()
     newest = view.deployments.newest()
     assert newest is not None
     assert newest.sequence == 1
     assert str(failure) in view.refused[2]
     blobs.failure = None
-    await view.again()
+    await view.look()
     newest = view.deployments.newest()
     assert newest is not None
     assert newest.champion is not None
@@ -197,11 +198,11 @@ async def test_a_blob_that_was_damaged_is_served_once_it_is_whole(tmp_path: Path
     (tmp_path / digest).write_bytes(model[:-1] + b"x")
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     view.apply([change(1, champion=ref(digest=digest))])
-    await view.again()
+    await view.look()
     assert view.deployments.newest() is None
     assert "is damaged" in view.refused[1]
     (tmp_path / digest).write_bytes(model)
-    await view.again()
+    await view.look()
     assert view.deployments.newest() is not None
     assert not view.refused
 
@@ -299,6 +300,52 @@ def test_an_earlier_deployment_whose_model_is_gone_leaves_its_time_to_the_one_be
     assert [serving(view, at_ms) for at_ms in (2_500, 1_500, 3_500)] == [1, 1, 3]
     assert list(view.refused) == [2]
     found.put(blobs.get(second.digest))
-    asyncio.run(view.again())
+    asyncio.run(view.look())
     assert serving(view, 2_500) == 2
     assert not view.refused
+
+
+async def test_one_that_arrives_while_asks_are_answered_is_loaded_beside_them() -> None:
+    blobs = Counted()
+    first, second, _ = history(blobs, 3)
+    arrived = asyncio.Event()
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), arrived=arrived.set)
+    view.apply([change(1, champion=first)])
+    assert not arrived.is_set()
+    assert serving(view, 9_000) == 1
+    view.apply([change(2, champion=second)])
+    assert arrived.is_set()
+    assert (serving(view, 9_000), blobs.read[second.digest]) == (1, 0)
+    await view.look()
+    assert (serving(view, 9_000), blobs.read[second.digest]) == (2, 1)
+
+
+class Silent(MemoryBlobs):
+    """A store that does not answer for as long as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = threading.Event(), threading.Event()
+        self.answers.set()
+
+    def get(self, digest: str) -> bytes:
+        self.asked.set()
+        assert self.answers.wait(60)
+        return super().get(digest)
+
+
+async def test_while_the_store_does_not_answer_asks_are() -> None:
+    blobs = Silent()
+    first, second = history(blobs, 2)
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), arrived=lambda: None)
+    view.apply([change(1, champion=first)])
+    assert serving(view, 9_000) == 1
+    blobs.asked.clear()
+    blobs.answers.clear()
+    view.apply([change(2, champion=second)])
+    looking = asyncio.create_task(view.look())
+    assert await asyncio.to_thread(blobs.asked.wait, 60)
+    assert serving(view, 9_000) == 1
+    blobs.answers.set()
+    await looking
+    assert serving(view, 9_000) == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from trimtab.contracts import topics
@@ -47,6 +48,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
     served: dict[str, Served] = {}
     replicas: dict[str, OnlineStore] = {}
     obeyed: dict[str, DeploymentsView] = {}
+    arrived = asyncio.Event()
 
     def ended(loop: str) -> None:
         spools.end(loop)
@@ -54,17 +56,21 @@ def wired(settings: Settings, edge: Edge) -> Service:
         replicas.pop(loop, None)
         obeyed.pop(loop, None)
 
-    async def look_again() -> None:
-        while True:
-            await asyncio.sleep(LOOK_AGAIN_S)
-            for view in list(obeyed.values()):
-                await view.again()
+    async def look() -> None:
+        async with asyncio.TaskGroup() as looking:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await arrived.wait()
+                arrived.clear()
+                for view in obeyed.values():
+                    looking.create_task(view.look())
 
     def work(declared: LoopDeclared) -> LoopWork:
         loop = declaration.of(declared)
         assembler = Assembler(loop)
         online = OnlineView(loop, assembler.groups)
-        deployments = DeploymentsView(loop, blobs, verifier, settings.models.keep_mb * 1_000_000)
+        deployments = DeploymentsView(loop, blobs, verifier, settings.models.keep_mb * 1_000_000, arrived=arrived.set)
 
         def assemble(asks: Sequence[Ask], at_ms: Ints) -> Vectors:
             return assembler.assemble(asks, at_ms, online.store)
@@ -107,7 +113,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
         ready=lambda: over_budget(replicas, settings.online.memory_budget_mb),
         measures=spools.measures,
         resources=[spools],
-        background=[spools.drain, look_again],
+        background=[spools.drain, look],
     )
 
 

@@ -58,7 +58,7 @@ class StagesProgram:
 
 
 class ServiceProgram:
-    """A service with its stages, views, loops and projections; without its HTTP."""
+    """A service with its stages, views, loops, projections and background work; without its HTTP."""
 
     def __init__(self, bus: SimulatedBus, service: Service) -> None:
         self._bus, self._service = bus, service
@@ -70,8 +70,9 @@ class ServiceProgram:
         views = Views(self._bus)
         self._loops = Loops(self._service, self._bus, views, Surroundings(self._bus.now_ms, _BRISK))
         self._loops.start()
-        work = [self._loops.follow(), *(one.run(self._bus) for one in self._service.projections)]
-        running = [asyncio.create_task(one) for one in work]
+        projecting = [one.run(self._bus) for one in self._service.projections]
+        work = [self._loops.follow(), *projecting, *(one() for one in self._service.background)]
+        running = [asyncio.ensure_future(one) for one in work]
         closing = asyncio.create_task(self._closing.wait())
         unfinished: set[asyncio.Future[Any]] = {*running, views.failed, closing}
         while not closing.done():

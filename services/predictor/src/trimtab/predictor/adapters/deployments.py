@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,22 +61,32 @@ class DeploymentsView:
     A deployment is taken in with all models that can answer loaded and verified, or not at all: an unsigned or forged
     one, a missing or damaged blob, a champion of other features than the loop's are refused and told, and the one
     before goes on serving. A shadow of other features cannot answer: it is left out and told, and the champion serves.
-    What was refused for its blobs is taken in later, when they are there (`again`).
+    What was refused for its blobs is taken in later, when they are there (`look`).
 
-    Of deployments that come together, as at a start, the last is loaded at once. Those before it are loaded by the
-    first ask of their time (`deployed`), and refused then if they cannot be.
+    Of those that are there at a start, the last is loaded at once, and those before it by the first ask of their time
+    (`deployed`), which are refused then if they cannot be. Where `arrived` is given, one that comes while asks are
+    answered calls it and is loaded by the next `look`, in a thread: neither a large model nor a store that does not
+    answer keeps them waiting.
     """
 
     clock: Literal["marks", "none"] = "none"
     writers: Mapping[str, int] = {}
 
-    def __init__(self, loop: Loop, blobs: Blobs, verifier: Verifier, keep_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        blobs: Blobs,
+        verifier: Verifier,
+        keep_bytes: int = 0,
+        arrived: Callable[[], None] | None = None,
+    ) -> None:
         self.topic = topics.DEPLOYMENT_CHANGED
         self.deployments = Deployments()
         self.refused: dict[int, str] = {}
         self._loop, self._features, self._verifier = loop.name, loop.features.digest, verifier
         self._shelf = Shelf(loop, blobs, keep_bytes)
         self._known: dict[int, Known] = {}
+        self._arrived, self._is_asked, self._is_looking = arrived, False, False
         self._wanting: set[int] = set()
 
     def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
@@ -86,28 +96,42 @@ class DeploymentsView:
         for one in events:
             if isinstance(one.event, DeploymentChanged):
                 self._take(one.event, one)
+        if self._wanting and self._arrived is not None:
+            self._arrived()
         self._serve(NO_TIMES)
         return refused
 
     def deployed(self, at_ms: NDArray[np.int64]) -> Deployments:
         """The deployments, with all models in memory that score asks at these times [n]."""
+        self._is_asked = True
         self._serve(at_ms)
         return self.deployments
 
-    async def again(self) -> None:
-        """Look whether blobs have come for which deployments were refused, and take in those that are whole now."""
-        for sequence in sorted(self._wanting):
-            known = self._known[sequence]
-            try:
-                for ref in known.refs:
-                    self._shelf.put(ref.digest, await asyncio.to_thread(self._shelf.load, ref))
-            except UNLOADABLE as error:
-                self.refused[sequence] = str(error)
-                continue
-            del self.refused[sequence]
-            self._wanting.remove(sequence)
-            self.deployments = self.deployments.with_one(self._made(known))
-            self._serve(NO_TIMES)
+    async def look(self) -> None:
+        """Load what has arrived, and what was refused for its blobs if they have come; the newest first."""
+        if self._is_looking:
+            return
+        self._is_looking, looked = True, set[int]()
+        try:
+            while left := self._wanting - looked:
+                sequence = max(left)
+                looked.add(sequence)
+                await self._load_beside(self._known[sequence])
+        finally:
+            self._is_looking = False
+
+    async def _load_beside(self, known: Known) -> None:
+        sequence = known.event.sequence
+        try:
+            for ref in known.refs:
+                self._shelf.put(ref.digest, await asyncio.to_thread(self._shelf.load, ref))
+        except UNLOADABLE as error:
+            self._refuse(sequence, error)
+            return
+        self._wanting.discard(sequence)
+        self.deployments = self.deployments.with_one(self._made(known))
+        self._serve(NO_TIMES)
+        if self.refused.pop(sequence, None) is not None:
             log.info("deployment taken in after all", loop=self._loop, sequence=sequence)
 
     def _take(self, event: DeploymentChanged, heard: Heard) -> None:
@@ -125,8 +149,13 @@ class DeploymentsView:
             reasons = [str(OtherFeaturesError(version)) for version in left_out]
             log.warning("shadows left out", loop=self._loop, sequence=event.sequence, reasons=reasons)
         known = Known(event, able, left_out, heard.trace)
+        if event.sequence in self._known:
+            return
         self._known[event.sequence] = known
-        self.deployments = self.deployments.with_one(self._made(known))
+        if self._is_asked and self._arrived is not None:
+            self._wanting.add(event.sequence)
+        else:
+            self.deployments = self.deployments.with_one(self._made(known))
 
     def _made(self, known: Known) -> Deployment:
         event = known.event
@@ -155,14 +184,16 @@ class DeploymentsView:
             for ref in known.refs:
                 self._shelf.use(ref)
         except UNLOADABLE as error:
-            sequence = known.event.sequence
-            self.deployments = self.deployments.without(sequence)
-            self._refuse(sequence, error)
-            if isinstance(error, MAY_COME):
-                self._wanting.add(sequence)
+            self.deployments = self.deployments.without(known.event.sequence)
+            self._refuse(known.event.sequence, error)
             return False
         return True
 
     def _refuse(self, sequence: int, error: Exception) -> None:
+        if self.refused.get(sequence) != str(error):
+            log.error("deployment refused", loop=self._loop, sequence=sequence, reason=str(error))
         self.refused[sequence] = str(error)
-        log.error("deployment refused", loop=self._loop, sequence=sequence, reason=str(error))
+        if isinstance(error, MAY_COME):
+            self._wanting.add(sequence)
+        else:
+            self._wanting.discard(sequence)
