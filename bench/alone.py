@@ -11,6 +11,8 @@ from trimtab.cli.cluster.status import StatusReader, TaskStatus
 
 LOOK_S = 0.1
 STALLED_S = 120.0
+CALM_S = 1.0
+"""A service has nothing to do when it was so for this long: between two of its stages there is a moment of that."""
 
 
 class StalledError(Exception):
@@ -79,7 +81,8 @@ def _worked_off(tasks: Callable[[], Sequence[TaskStatus]], told: Told) -> list[S
             seen.pop()
         if not seen or records != seen[-1].records:
             seen.append(Seen(time.monotonic(), records))
-        if len(seen) > 1 and all(task.idle and not task.lag for task in now):
+        is_calm = time.monotonic() > seen[-1].at_s + CALM_S
+        if len(seen) > 1 and is_calm and all(task.idle and not task.lag for task in now):
             return seen
         if time.monotonic() > seen[-1].at_s + STALLED_S:
             raise StalledError(now)

@@ -345,7 +345,7 @@ async def test_while_the_store_does_not_answer_asks_are() -> None:
     view.apply([change(2, champion=second)])
     looking = asyncio.create_task(view.look())
     assert await asyncio.to_thread(blobs.asked.wait, 60)
-    assert serving(view, 9_000) == 1
+    assert (serving(view, 9_000), view.loading()) == (1, [2])
     blobs.answers.set()
     await looking
-    assert serving(view, 9_000) == 2
+    assert (serving(view, 9_000), view.loading()) == (2, [])

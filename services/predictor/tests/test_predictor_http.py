@@ -68,7 +68,7 @@ def client_of(log: Log, deployments: Deployments, refused: Mapping[int, str] = M
 
     made = writer(LOOP, ASSEMBLER.names, "http")
     backing = Backing(LOOP, ASSEMBLER.names, assemble, lambda _: deployments, lambda: 0, made, log)
-    one = Served(Door(backing).predict, ASSEMBLER.names, lambda: deployments, lambda: refused, PARSE)
+    one = Served(Door(backing).predict, ASSEMBLER.names, lambda: deployments, lambda: refused, lambda: [], PARSE)
     app = FastAPI()
     app.include_router(create_router({"offers": one}))
     return TestClient(app)

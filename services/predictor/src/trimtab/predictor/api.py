@@ -27,13 +27,15 @@ class Served:
     """A loop that is served.
 
     `predict` logs what it says before it says it. `refused`: deployments by sequence, and why they were not taken in.
-    `parse` turns each ask's fields into (key, event time, physical values).
+    `loading`: those whose models are being loaded. `parse` turns each ask's fields into (key, event time, physical
+    values).
     """
 
     predict: Callable[[Sequence[Ask]], Awaitable[Sequence[Mapping[str, Any]]]]
     names: VectorNames
     deployments: Callable[[], Deployments]
     refused: Callable[[], Mapping[int, str]]
+    loading: Callable[[], Sequence[int]]
     parse: Callable[[Sequence[Mapping[str, Any]]], Sequence[tuple[str, int, Mapping[str, Any]]]]
 
 
@@ -67,7 +69,7 @@ def create_router(served: Mapping[str, Served]) -> APIRouter:
 
     @router.get("/v1/loops/{loop}/deployment")
     async def deployment(loop: str) -> Response:
-        """What is deployed: the newest deployment taken in, its champion and shadows, what was refused and why.
+        """The newest deployment that was taken in, its champion and shadows; what is loading, what is refused and why.
 
         `left_out`: shadows that cannot answer, as they take other features than the loop has now.
         """
@@ -144,6 +146,7 @@ def deployed(served: Served) -> Mapping[str, Any]:
         "champion": None if newest is None or newest.champion is None else named(newest.champion),
         "shadows": [] if newest is None else [named(model) for model in newest.shadows],
         "left_out": [] if newest is None else newest.left_out,
+        "loading": served.loading(),
         "refused": [{"sequence": sequence, "reason": reason} for sequence, reason in sorted(served.refused().items())],
     }
 

@@ -92,6 +92,7 @@ def wired(settings: Settings, edge: Edge) -> Service:
             names=assembler.names,
             deployments=lambda: deployments.deployments,
             refused=lambda: deployments.refused,
+            loading=deployments.loading,
             parse=parser(loop, wall_ms),
         )
         stages = [stage(predicting, views)]

@@ -107,6 +107,10 @@ class DeploymentsView:
         self._serve(at_ms)
         return self.deployments
 
+    def loading(self) -> Sequence[int]:
+        """The sequences of those that have arrived and are not in memory yet."""
+        return sorted(self._wanting - self.refused.keys())
+
     async def look(self) -> None:
         """Load what has arrived, and what was refused for its blobs if they have come; the newest first."""
         if self._is_looking:
