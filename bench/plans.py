@@ -15,7 +15,8 @@ HISTORY_DAYS = 31
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`alone_day`: day of the flights at which the stretch that services work off alone ends; `days`: in all.
+    """`alone_day`: day of the flights at which the stretch that services work off alone ends; `days`: in all, as far as
+    there is weather, for a silent source holds the stream.
 
     `intake`: events that ingest is given alone, in each encoding. `keys`: of tables that are read back. `rates`: events
     a second at which latency is measured, each for so many `seconds`. `monitor_rows`: predictions for the monitor's
@@ -44,7 +45,7 @@ QUICK = Plan(
 )
 WHOLE = Plan(
     alone_day=HISTORY_DAYS + 59,
-    days=365,
+    days=364,
     intake=300_000,
     keys=1_000_000,
     rates=(20, 200, 1_000),
