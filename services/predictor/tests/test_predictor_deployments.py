@@ -309,7 +309,7 @@ async def test_one_that_arrives_while_asks_are_answered_is_loaded_beside_them() 
     blobs = Counted()
     first, second, _ = history(blobs, 3)
     arrived = asyncio.Event()
-    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), arrived=arrived.set)
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), keep_bytes=10**6, arrived=arrived.set)
     view.apply([change(1, champion=first)])
     assert not arrived.is_set()
     assert serving(view, 9_000) == 1
@@ -318,6 +318,12 @@ async def test_one_that_arrives_while_asks_are_answered_is_loaded_beside_them() 
     assert (serving(view, 9_000), blobs.read[second.digest]) == (1, 0)
     await view.look()
     assert (serving(view, 9_000), blobs.read[second.digest]) == (2, 1)
+    view.apply([change(3, champion=second, shadows=[first])])
+    await view.look()
+    newest = view.deployments.newest()
+    assert newest is not None
+    assert (newest.sequence, [one.version for one in newest.shadows]) == (3, [1])
+    assert blobs.read == {first.digest: 1, second.digest: 1}
 
 
 class Silent(MemoryBlobs):

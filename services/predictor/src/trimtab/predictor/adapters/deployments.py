@@ -126,17 +126,19 @@ class DeploymentsView:
 
     async def _load_beside(self, known: Known) -> None:
         sequence = known.event.sequence
+        missing = [ref for ref in known.refs if ref.digest not in self._shelf]
         try:
-            for ref in known.refs:
-                self._shelf.put(ref.digest, await asyncio.to_thread(self._shelf.load, ref))
+            loaded = [await asyncio.to_thread(self._shelf.load, ref) for ref in missing]
         except UNLOADABLE as error:
             self._refuse(sequence, error)
             return
+        for ref, one in zip(missing, loaded, strict=True):
+            self._shelf.put(ref.digest, one)
         self._wanting.discard(sequence)
-        self.deployments = self.deployments.with_one(self._made(known))
-        self._serve(NO_TIMES)
         if self.refused.pop(sequence, None) is not None:
             log.info("deployment taken in after all", loop=self._loop, sequence=sequence)
+        self.deployments = self.deployments.with_one(self._made(known))
+        self._serve(NO_TIMES)
 
     def _take(self, event: DeploymentChanged, heard: Heard) -> None:
         able = [ref for ref in event.shadows if ref.features_digest == self._features]

@@ -31,6 +31,9 @@ class Shelf:
         self._names, self._blobs, self._keep_bytes = {*loop.features.names}, blobs, keep_bytes
         self._loaded: OrderedDict[str, Loaded] = OrderedDict()
 
+    def __contains__(self, digest: str) -> bool:
+        return digest in self._loaded
+
     def load(self, ref: ModelRef) -> Loaded:
         """The model behind the reference, verified.
 
