@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from trimtab.cli.cluster.address import Addresses, NoKafkaError, find
 from trimtab.cli.cluster.keys import SIGNERS, KeyFiles
 from trimtab.cli.cluster.log_files import NoLogError, follow, last_lines, log_files
 from trimtab.cli.cluster.programs import SERVICES, Cluster
-from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind
+from trimtab.cli.cluster.state import ClusterState, ProcessState, StateFile, left_behind, taken_over
 from trimtab.cli.cluster.status import LoopStatus, ServiceStatus, Status, StatusReader, TaskStatus, loop_of, tasks_of
 from trimtab.cli.lazy import LazyCommand
 from trimtab.cli.processes import Identity, end, free_port, identity, is_alive, spawn
@@ -47,6 +48,16 @@ def test_state_comes_back_as_it_was_written(tmp_path: Path) -> None:
             assert not second
     assert not file.is_held()
     assert [who.pid for who in left_behind(STATE)] == [12, 11], "what was started last is ended first"
+
+
+def test_a_cluster_is_ready_with_its_services_and_not_by_what_an_earlier_one_left() -> None:
+    assert not replace(STATE, processes=(KAFKA,)).is_ready, "the services are started when Kafka answers"
+    assert not STATE.is_ready
+    whole = replace(STATE, processes=(KAFKA, replace(INGEST, phase="ready")))
+    assert whole.is_ready
+    taken = taken_over(whole, Identity(20, 9.0))
+    assert (taken.supervisor.pid, taken.is_ready) == (20, False)
+    assert left_behind(taken) == left_behind(whole), "what has to be ended is still known if this one is killed, too"
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"supervisor": 1}', "[]"])

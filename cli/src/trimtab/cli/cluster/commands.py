@@ -231,7 +231,7 @@ def _until_ready(file: StateFile, supervisor: Detached) -> ClusterState:
             raise StartFailedError("\n".join([f"it ended with code {code}; see {supervisor.log}", *said]))
         state = file.read()
         current = state if state is not None and state.supervisor.pid == supervisor.pid else None
-        if current is not None and current.is_ready and any(one.name in SERVICES for one in current.processes):
+        if current is not None and current.is_ready:
             return current
         late = time.monotonic() > deadline
         hopeless = (

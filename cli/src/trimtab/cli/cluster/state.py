@@ -4,10 +4,11 @@ import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from trimtab.cli.cluster.programs import SERVICES
 from trimtab.cli.errors import ClusterError
 from trimtab.cli.processes import Identity
 
@@ -48,12 +49,17 @@ class ClusterState:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every process answers as ready."""
-        return bool(self.processes) and all(process.phase == "ready" for process in self.processes)
+        """Whether the services are there, and every process answers as ready."""
+        return all_ready(self.processes)
 
     def urls(self, name: str) -> list[str]:
         """The addresses of a service's replicas."""
         return [process.url for process in self.processes if process.name == name and process.url]
+
+
+def all_ready(processes: Sequence[ProcessState]) -> bool:
+    """Whether services are among these, which are started last, and every process answers as ready."""
+    return any(one.name in SERVICES for one in processes) and all(one.phase == "ready" for one in processes)
 
 
 class StateFile:
@@ -104,6 +110,12 @@ def parse(text: str) -> ClusterState:
 
 def _identity(entry: dict[str, float] | None) -> Identity | None:
     return None if entry is None else Identity(pid=int(entry["pid"]), created=entry["created"])
+
+
+def taken_over(state: ClusterState, supervisor: Identity) -> ClusterState:
+    """What is known while another supervisor clears away after that of a state: nothing of it serves any more."""
+    stopped = [ProcessState(one.name, one.replica, "stopped", one.since_s, one.who) for one in state.processes]
+    return replace(state, supervisor=supervisor, processes=tuple(stopped))
 
 
 def left_behind(state: ClusterState) -> Sequence[Identity]:

@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 
 from trimtab.cli.cluster.address import Addresses
-from trimtab.cli.cluster.state import ClusterState, Phase, ProcessState
+from trimtab.cli.cluster.state import ClusterState, Phase, ProcessState, all_ready
 from trimtab.runtime.task import STANDING
 
 TIMEOUT_S = 1.5
@@ -95,8 +95,8 @@ class Status:
 
     @property
     def ready(self) -> bool:
-        """Whether every process answers as ready."""
-        return bool(self.services) and all(one.process.phase == "ready" for one in self.services)
+        """Whether the services are there, and every process answers as ready."""
+        return all_ready([one.process for one in self.services])
 
 
 class StatusReader:

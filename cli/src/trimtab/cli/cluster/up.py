@@ -16,7 +16,7 @@ from trimtab.cli.cluster.backoff import Backoff
 from trimtab.cli.cluster.forked import Nursery
 from trimtab.cli.cluster.keys import KeyFiles
 from trimtab.cli.cluster.programs import KAFKA_PORT, ONE_THREAD, SERVICES, ZIPKIN_PORT, Cluster, Program
-from trimtab.cli.cluster.state import AlreadyUpError, ClusterState, ProcessState, StateFile, left_behind
+from trimtab.cli.cluster.state import AlreadyUpError, ClusterState, ProcessState, StateFile, left_behind, taken_over
 from trimtab.cli.cluster.supervisor import Supervisor
 from trimtab.cli.jars.cache import JarCache
 from trimtab.cli.jars.lock import load
@@ -77,8 +77,10 @@ class LocalCluster:
     def _clear_away(self) -> None:
         """What an earlier run left when it was killed: its processes, its grown logs."""
         last = self._state.read()
-        for who in left_behind(last) if last else ():
-            end(who, STOP_S)
+        if last is not None:
+            self._state.write(taken_over(last, self._me))
+            for who in left_behind(last):
+                end(who, STOP_S)
         logs = self._plan.folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         rotate(logs)
