@@ -31,16 +31,7 @@ from trimtab.cli.jars.progress import user_cache
 from trimtab.cli.processes import Identity, end, free_ports, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
-JVM = (
-    "-Xmx512m",
-    "-XX:+UseSerialGC",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-XX:Tier4InvocationThreshold=50000",
-    "-XX:Tier4MinInvocationThreshold=6000",
-    "-XX:Tier4CompileThreshold=150000",
-    "-XX:Tier4BackEdgeThreshold=400000",
-)
-"""The second compiler comes ten times later than by default: it took half of the broker's CPU in its first minutes."""
+JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
 START_S = 60.0
 STOP_S = 20.0
 RELEASE = "kafka.release"

@@ -1,9 +1,7 @@
-"""Kafka's classes, loaded and linked beforehand, and what of them is worth compiling.
+"""Kafka's classes, loaded and linked beforehand: the broker then answers after a third of the time and of the CPU.
 
-The broker then answers after a third of the time and of the CPU, and is as quick as it gets for half of the compiling.
-An AOT cache of the JVM (JEP 483, 514 and 515): one broker is started for it, used as tasks use it, and stopped again,
-once for each set of jars, JVM and flags. Without one, a broker starts as ever; the JVM passes over a cache that does
-not fit.
+An AOT cache of the JVM (JEP 483 and 514): one broker is started for it and stopped again, once for each set of jars,
+JVM and flags. Without one, a broker starts as ever; the JVM passes over a cache that does not fit.
 """
 
 import subprocess
@@ -31,8 +29,6 @@ def train(jars: JarCache, console: Console) -> None:
 
 
 def _make(jars: JarCache, cache: Path) -> None:
-    from trimtab.cli.exercise import exercise  # it imports more than a start needs
-
     part = cache.with_suffix(".part")
     part.unlink(missing_ok=True)
     with TemporaryDirectory(dir=cache.parent) as scratch:
@@ -41,7 +37,6 @@ def _make(jars: JarCache, cache: Path) -> None:
         process = broker.start(command)
         try:
             wait_until_answering(process, command.port, broker.log)
-            exercise(command.bootstrap)
             process.terminate()
             process.wait(WRITE_S)
         except (ClusterError, subprocess.TimeoutExpired):
