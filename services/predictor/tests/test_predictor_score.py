@@ -43,7 +43,7 @@ def model(version: int, said: float) -> Model:
     return Model(version, f"{version:064x}", (), Always(said))
 
 
-def assemble(asks: list[Ask], at_ms: NDArray[np.int64]) -> Vectors:
+def assemble(asks: Sequence[Ask], at_ms: NDArray[np.int64]) -> Vectors:
     return ASSEMBLER.assemble(asks, at_ms, STORE)
 
 
@@ -51,7 +51,7 @@ def scoring(*deployments: Deployment) -> Predicting:
     every = Deployments()
     for one in deployments:
         every = every.with_one(one)
-    return Predicting(LOOP, assemble, lambda _: every, writer(LOOP, ASSEMBLER.names, "stream"))  # type: ignore[arg-type]
+    return Predicting(LOOP, assemble, lambda _: every, writer(LOOP, ASSEMBLER.names, "stream"))
 
 
 def ask(key: str, at_ms: int, offset: int = 0, place: str | None = "top") -> Record:
