@@ -4,7 +4,8 @@ python bench/runtime.py [--records N] [--hops N]
 
 The plain loop consumes, forwards and produces in transactions with the group's offsets, as an aiokafka user would write
 it, one coroutine a partition in one process; the stage does the same and keeps its position in its changelog. Both use
-the short wait between transactions, without which either takes 25 ms for each.
+the short wait between transactions, without which either takes 25 ms for each. Small transactions, one after another,
+are timed in version 2 of Kafka's transactions and in version 1, in turns.
 """
 
 import argparse
@@ -25,13 +26,15 @@ from rich.console import Console
 from trimtab.cli.broker import running_broker, user_jars
 from trimtab.cli.settings import ClusterSettings
 from trimtab.contracts import envelope
-from trimtab.runtime.kafka.coordinator import BETWEEN_S
+from trimtab.runtime.bus import Part
+from trimtab.runtime.kafka import coordinator
+from trimtab.runtime.kafka.coordinator import BETWEEN_S, TRANSACTION_VERSION
 from trimtab.runtime.options import Options
 from trimtab.runtime.records import Out
 from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
 from trimtab.testing import KafkaLab, Running
 
-PARTITIONS = 2
+PARTITIONS, WARM = 2, 10
 BODY = b"x" * 150
 
 
@@ -87,6 +90,28 @@ async def run_stage(lab: KafkaLab, source: str, target: str, records: int, batch
         await running.until(lambda: taken() >= records, timeout_s=300)
         await until_written(lab, target, records)
         return (records - begun) / (time.perf_counter() - started_s)
+
+
+async def small_transactions(lab: KafkaLab, rounds: int = 10, each: int = 100) -> dict[str, list[float]]:
+    """Ms of a transaction that writes a record to an output and its position to a changelog, in turns by version."""
+    parts = [Part(topic, 0) for topic in ("small", "small-changelog")]
+    await lab.create({part.topic: 1 for part in parts})
+    writes = {part: [Out(part.topic, b"key", BODY)] for part in parts}
+    features = {"version_2": TRANSACTION_VERSION, "version_1": "a feature that no cluster has"}
+    took: dict[str, list[float]] = {version: [] for version in features}
+    for version, feature in list(features.items()) * rounds:
+        coordinator.TRANSACTION_VERSION = feature
+        transactions = lab.bus.transactions("small", "small")
+        await transactions.open()
+        for number in range(each + WARM):
+            began_s = time.perf_counter()
+            await transactions.commit(writes, {})
+            spent_s = time.perf_counter() - began_s
+            took[version] += [1000 * spent_s] if number >= WARM else []
+            await asyncio.sleep(spent_s)
+        await transactions.close()
+    coordinator.TRANSACTION_VERSION = TRANSACTION_VERSION
+    return took
 
 
 async def hop_latency(lab: KafkaLab, hops: int, per_second: int, seconds: int) -> list[float]:
@@ -145,6 +170,8 @@ async def measure(bootstrap: str, records: int, hops: int) -> dict[str, Any]:
                 "stage_per_s": round(stage),
                 "ratio": ratio,
             }
+        small = {version: percentiles(took) for version, took in (await small_transactions(lab)).items()}
+        result["small_transaction_ms"] = small
         sender.BACKOFF_OVERRIDE = 0.02
         for per_second in (20, 200):
             one = await hop_latency(lab, 1, per_second, 5)

@@ -18,7 +18,9 @@ from aiokafka.protocol.transaction import (
 )
 from trimtab.runtime.bus import Catalog, Consumer, Membership, Part, Reader, Transactions
 from trimtab.runtime.errors import OutcomeUnknownError
+from trimtab.runtime.kafka import coordinator
 from trimtab.runtime.kafka.transactions import KafkaTransactions
+from trimtab.runtime.kafka.wire_transactions import EndTxnV5Request, ProduceV12Request, TxnOffsetCommitV5Request
 from trimtab.runtime.records import Out, Read
 from trimtab.runtime.stage import Batch, Input, Output, Result, Stage, Tables
 from trimtab.runtime.table import TableSpec
@@ -31,6 +33,18 @@ pytestmark = pytest.mark.kafka
 Send = Callable[[Any, Any], Any]
 READY_S = 5.0
 """Half of the time after which a broker ends a transaction that was left."""
+
+
+ENDS, WRITES = (EndTxnRequest, EndTxnV5Request), (ProduceRequest, ProduceV12Request)
+
+
+@pytest.fixture(params=[2, 1], ids=["version 2", "version 1"])
+def spoken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The version of transactions; a cluster of Kafka 4 speaks both."""
+    if request.param == 1:
+        monkeypatch.setattr(coordinator, "TRANSACTION_VERSION", "a feature that no cluster has")
+    version: int = request.param
+    return version
 
 
 class BadNetwork:
@@ -130,13 +144,14 @@ def assert_exactly_once(found: Sequence[tuple[bytes | None, bytes]], count: int)
         assert int(value.split()[1]) == last[key]
 
 
+@pytest.mark.usefixtures("spoken")
 async def test_an_end_of_transaction_that_arrives_late_tears_nothing(kafka_lab: KafkaLab) -> None:
     """The first EndTxn is held up. Its producer is given up, and the next one's transactions stay whole."""
     held: list[Any] = []
 
     def hold_the_first(send: Any) -> Any:
         async def spoilt(node: int, request: Any, **more: Any) -> Any:
-            if isinstance(request, EndTxnRequest) and not held:
+            if isinstance(request, ENDS) and not held:
                 held.append(request)
                 raise kafka_errors.RequestTimedOutError
             return await send(node, request, **more)
@@ -163,11 +178,12 @@ async def test_an_end_of_transaction_that_arrives_late_tears_nothing(kafka_lab: 
 
 @pytest.mark.parametrize("arrives", [True, False], ids=["answers are lost", "requests are lost"])
 async def test_a_network_that_loses_the_requests_of_transactions_loses_no_record(
-    kafka_lab: KafkaLab, arrives: bool
+    kafka_lab: KafkaLab, arrives: bool, spoken: int
 ) -> None:
     """The first and then every seventh request of each kind times out, whether it took effect or not."""
     sent, lost = Counter[str](), Counter[str]()
-    kinds = (AddPartitionsToTxnRequest, ProduceRequest, AddOffsetsToTxnRequest, TxnOffsetCommitRequest, EndTxnRequest)
+    offsets = (AddOffsetsToTxnRequest, TxnOffsetCommitRequest, TxnOffsetCommitV5Request)
+    kinds = (AddPartitionsToTxnRequest, *WRITES, *offsets, *ENDS)
 
     def lossy(send: Any) -> Any:
         async def spoilt(node: int, request: Any, **more: Any) -> Any:
@@ -186,8 +202,36 @@ async def test_a_network_that_loses_the_requests_of_transactions_loses_no_record
     await prepare(kafka_lab, stage, 1_000)
     async with Running([stage], BadNetwork(kafka_lab, lossy)):
         assert_exactly_once(await outputs(kafka_lab, 1_000), 1_000)
-    assert lost["EndTxnRequest"] > 0
-    assert lost["ProduceRequest"] > 0
+    assert lost[ENDS[spoken - 1].__name__] > 0
+    assert lost[WRITES[spoken - 1].__name__] > 0
+
+
+async def test_a_write_of_an_earlier_transaction_that_arrives_late_is_refused(kafka_lab: KafkaLab) -> None:
+    """By its epoch, and the transactions behind it go on: in version 1 the broker refuses the next write as well."""
+    sent: list[Any] = []
+
+    def kept(send: Any) -> Any:
+        async def spoilt(node: int, request: Any, **more: Any) -> Any:
+            sent.extend([request] if isinstance(request, ProduceV12Request) else [])
+            return await send(node, request, **more)
+
+        return spoilt
+
+    lab, part = kafka_lab, Part(kafka_lab.prefix + "out", 0)
+    await lab.create({part.topic: 1})
+    transactions = SpoiltTransactions(lab, lab.prefix + "id", lab.prefix + "g", kept)
+    await transactions.open()
+    for number in range(7):  # a broker remembers five batches of a producer
+        await transactions.commit({part: [Out(part.topic, b"k", b"%d" % number)]}, {})
+    host, port = lab.connection.bootstrap_servers.split(":")
+    connection = await create_conn(host, int(port))
+    late = await connection.send(sent[0])
+    connection.close()
+    await transactions.commit({part: [Out(part.topic, b"k", b"7")]}, {})
+    await transactions.close()
+    [(_, [(_, code, *_)], *_)] = late.topics
+    assert kafka_errors.for_code(code) is kafka_errors.InvalidProducerEpoch
+    assert [record.value for record in await lab.read(part.topic)] == [b"%d" % number for number in range(8)]
 
 
 async def test_a_record_that_the_broker_refuses_commits_nothing(kafka_lab: KafkaLab) -> None:

@@ -16,6 +16,7 @@ SETTINGS: Mapping[str, str] = {
     "offsets.topic.num.partitions": "8",
     "offsets.retention.minutes": "525600",
     "transaction.state.log.num.partitions": "8",
+    "add.partitions.to.txn.retry.backoff.ms": "2",
     "group.initial.rebalance.delay.ms": "0",
     "num.io.threads": "3",
     "num.network.threads": "2",

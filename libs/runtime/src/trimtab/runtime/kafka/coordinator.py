@@ -24,23 +24,29 @@ from aiokafka.protocol.transaction import (
 from trimtab.runtime.bus import Part
 from trimtab.runtime.errors import FencedError, OutcomeUnknownError
 from trimtab.runtime.kafka.batches import Identity
+from trimtab.runtime.kafka.wire_transactions import EndTxnV5Request, FeaturesRequest, TxnOffsetCommitV5Request
 
 _UNKNOWN_PARTITION, _TIMED_OUT, _LOADING, _NOT_AVAILABLE, _NOT_COORDINATOR = 3, 7, 14, 15, 16
-_OLD_EPOCH, _INVALID_STATE, _CONCURRENT, _FENCED = 47, 48, 51, 90
+_OLD_EPOCH, _INVALID_STATE, CONCURRENT, _FENCED = 47, 48, 51, 90
 _NOT_ATTEMPTED = 55
 """Said of the other partitions of a request in which one failed."""
 _LOST_OWNERSHIP = {_OLD_EPOCH, _INVALID_STATE, _FENCED}
 BETWEEN_S = 0.001
 """Wait while the broker writes the last transaction's markers."""
 _PAUSE_S = 0.05
+TRANSACTION_VERSION, _V2 = "transaction.version", 2
 
 
 class Coordinator:
-    """The coordinator of one transactional id, as one producer talks to it."""
+    """The coordinator of one transactional id, as one producer talks to it.
+
+    `is_v2`: whether the cluster speaks version 2 of transactions (`wire_transactions`), as `init` found.
+    """
 
     def __init__(self, client: AIOKafkaClient, transactional_id: str) -> None:
         self._client, self._id = client, transactional_id
         self._nodes: dict[tuple[CoordinationType, str], int] = {}
+        self.is_v2 = False
 
     async def init(self, timeout_ms: int) -> Identity:
         """A new epoch: earlier owners are fenced, and their markers are written when this returns. May be repeated."""
@@ -49,21 +55,25 @@ class Coordinator:
                 node = await self._node(CoordinationType.TRANSACTION, self._id)
                 request = InitProducerIdRequest(self._id, timeout_ms)
                 response = await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+                features = await self._client.send(node, FeaturesRequest(), group=ConnectionGroup.COORDINATION)
             except kafka_errors.KafkaError as error:
                 if not (error.retriable or isinstance(error, kafka_errors.KafkaConnectionError)):
                     raise
                 self._nodes.clear()
             else:
                 if response.error_code == 0:
+                    self.is_v2 = features.level(TRANSACTION_VERSION) >= _V2
                     return Identity(response.producer_id, response.producer_epoch)
-                if response.error_code not in {_LOADING, _NOT_AVAILABLE, _NOT_COORDINATOR, _CONCURRENT}:
+                if response.error_code not in {_LOADING, _NOT_AVAILABLE, _NOT_COORDINATOR, CONCURRENT}:
                     raise kafka_errors.for_code(response.error_code)(self._id)
-                if response.error_code != _CONCURRENT:
+                if response.error_code != CONCURRENT:
                     self._nodes.clear()
             await asyncio.sleep(_PAUSE_S)
 
     async def add_partitions(self, identity: Identity, parts: Collection[Part]) -> None:
-        """Make partitions part of the transaction."""
+        """Make partitions part of the transaction, where batches do not."""
+        if self.is_v2:
+            return
         topics: dict[str, list[int]] = defaultdict(list)
         for part in parts:
             topics[part.topic].append(part.partition)
@@ -71,41 +81,54 @@ class Coordinator:
 
     async def commit_offsets(self, identity: Identity, group: str, offsets: Mapping[Part, int]) -> None:
         """Make a group's offsets part of the transaction."""
+        if self.is_v2:
+            places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+            for part, offset in offsets.items():
+                places[part.topic].append((part.partition, offset))
+            await self._ask(TxnOffsetCommitV5Request(self._id, group, *_who(identity), list(places.items())), group)
+            return
         await self._ask(AddOffsetsToTxnRequest(self._id, *_who(identity), group))
         topics: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for part, offset in offsets.items():
             topics[part.topic].append((part.partition, offset, ""))
         await self._ask(TxnOffsetCommitRequest(self._id, group, *_who(identity), list(topics.items())), group)
 
-    async def end(self, identity: Identity) -> None:
-        """Commit."""
-        await self._ask(EndTxnRequest(self._id, *_who(identity), True))
+    async def end(self, identity: Identity) -> Identity:
+        """Commit; who the next transaction is of."""
+        if not self.is_v2:
+            await self._ask(EndTxnRequest(self._id, *_who(identity), True))
+            return identity
+        ended = await self._ask(EndTxnV5Request(self._id, *_who(identity)))
+        return Identity(ended.producer_id, ended.producer_epoch)
 
-    async def _ask(self, request: Any, group: str | None = None) -> None:
+    async def _ask(self, request: Any, group: str | None = None) -> Any:
         """Send until done. Raises FencedError, OutcomeUnknownError, and KafkaError for what cannot be done at all."""
         kind = CoordinationType.TRANSACTION if group is None else CoordinationType.GROUP
         unclear = {_TIMED_OUT, _NOT_AVAILABLE} if group is None else {_TIMED_OUT}
-        while codes := await self._answer(request, kind, group or self._id):
+        while True:
+            response, codes = await self._answer(request, kind, group or self._id)
+            if not codes:
+                return response
             if codes & _LOST_OWNERSHIP:
                 raise FencedError(self._id)
             if codes & unclear:
                 raise OutcomeUnknownError(self._id, type(request).__name__)
             if codes & {_NOT_COORDINATOR, _NOT_AVAILABLE}:
                 self._nodes.clear()
-            elif not codes <= {_CONCURRENT, _LOADING, _UNKNOWN_PARTITION}:
+            elif not codes <= {CONCURRENT, _LOADING, _UNKNOWN_PARTITION}:
                 raise kafka_errors.for_code(min(codes))(self._id)
-            await asyncio.sleep(BETWEEN_S if codes == {_CONCURRENT} else _PAUSE_S)
+            await asyncio.sleep(BETWEEN_S if codes == {CONCURRENT} else _PAUSE_S)
 
-    async def _answer(self, request: Any, kind: CoordinationType, key: str) -> set[int]:
-        """The error codes of the answer; none when it was done."""
+    async def _answer(self, request: Any, kind: CoordinationType, key: str) -> tuple[Any, set[int]]:
+        """The answer, and its error codes; none when it was done."""
         try:
             node = await self._node(kind, key)
             response = await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
         except kafka_errors.KafkaError as error:
             raise OutcomeUnknownError(self._id, type(request).__name__) from error
         single = getattr(response, "error_code", None)
-        found = [single] if single is not None else [code for _, parts in response.errors for _, code in parts]
-        return set(found) - {0, _NOT_ATTEMPTED}
+        found = [single] if single is not None else [part[1] for topic in response.errors for part in topic[1]]
+        return response, set(found) - {0, _NOT_ATTEMPTED}
 
     async def _node(self, kind: CoordinationType, key: str) -> int:
         if (kind, key) not in self._nodes:

@@ -1,4 +1,4 @@
-"""Transactions, spoken directly: four requests a transaction, none of them ever repeated in doubt.
+"""Transactions, spoken directly: two requests each (three before Kafka 4), none about a transaction repeated in doubt.
 
 aiokafka's producer is not used: besides what `coordinator` says, `commit_transaction` succeeds although a batch
 failed, its background loop costs 40% of a small transaction's CPU in this process, and its sequence numbers turn
@@ -7,8 +7,8 @@ negative after 2^31 records.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 import aiokafka.errors as kafka_errors
@@ -20,7 +20,8 @@ from trimtab.runtime.bus import Part, Writes
 from trimtab.runtime.errors import BusSilentError, FencedError, OutcomeUnknownError, RecordRefusedError
 from trimtab.runtime.kafka.batches import Identity, Sequences, encode
 from trimtab.runtime.kafka.connection import REQUEST_TIMEOUT_MS, Connection
-from trimtab.runtime.kafka.coordinator import Coordinator
+from trimtab.runtime.kafka.coordinator import BETWEEN_S, CONCURRENT, Coordinator
+from trimtab.runtime.kafka.wire_transactions import ProduceV12Request
 
 TRANSACTION_TIMEOUT_MS = 10_000
 """After so long the broker aborts a transaction that its owner has left."""
@@ -28,6 +29,7 @@ PATIENCE_S = 20.0
 """No commit may take longer, whatever happens."""
 OPEN_S = 60.0
 _PAUSE_S = 0.02
+_NOBODY = _NO_ANSWER = -1
 _DUPLICATE = 46
 _LOST_OWNERSHIP = {47, 48, 90}
 _REFUSED = {10, 18, 87}
@@ -78,9 +80,11 @@ class KafkaTransactions:
                 await self._write(producer, writes)
                 if offsets:
                     await producer.coordinator.commit_offsets(producer.identity, self._group, offsets)
-                await producer.coordinator.end(producer.identity)
+                identity = await producer.coordinator.end(producer.identity)
         except TimeoutError as error:
             raise OutcomeUnknownError(self._id, "the transaction as a whole") from error
+        if identity != producer.identity:
+            self._producer = replace(producer, identity=identity, sequences=Sequences())
 
     async def close(self) -> None:
         """Let go, at once. An open transaction stays open until the next owner of the id, or its time-out."""
@@ -96,46 +100,51 @@ class KafkaTransactions:
         encoded = {part: encode(part, outs, producer.identity, producer.sequences) for part, outs in writes.items()}
         for batches in zip_longest(*encoded.values()):
             waiting = {part: batch for part, batch in zip(encoded, batches, strict=True) if batch is not None}
-            while waiting := await self._send(producer.client, waiting):
-                await producer.client.force_metadata_update()
-                await asyncio.sleep(_PAUSE_S)
+            while again := await self._send(producer, waiting):
+                waiting = {part: waiting[part] for part in again}
+                if set(again.values()) == {CONCURRENT}:
+                    await asyncio.sleep(BETWEEN_S)
+                else:
+                    await producer.client.force_metadata_update()
+                    await asyncio.sleep(_PAUSE_S)
 
-    async def _send(self, client: AIOKafkaClient, batches: Mapping[Part, bytes]) -> dict[Part, bytes]:
-        """Send batches to their leaders; those that have to be sent again. Their numbers make repetitions harmless."""
+    async def _send(self, producer: _Producer, batches: Mapping[Part, bytes]) -> Mapping[Part, int]:
+        """Send batches to their leaders; which have to be sent again, and why. Numbers make repetitions harmless."""
         by_leader: dict[int, dict[Part, bytes]] = defaultdict(dict)
         for part, batch in batches.items():
-            by_leader[await self._leader(client, part)][part] = batch
-        known = [self._send_to(client, leader, led) for leader, led in by_leader.items() if leader >= 0]
-        again = dict(by_leader.get(-1, {}))
-        for answer in await asyncio.gather(*known, return_exceptions=True):
+            by_leader[await self._leader(producer.client, part)][part] = batch
+        again = dict.fromkeys(by_leader.pop(_NOBODY, {}), _NO_ANSWER)
+        led = [self._send_to(producer, leader, some) for leader, some in by_leader.items()]
+        for answer in await asyncio.gather(*led, return_exceptions=True):
             if isinstance(answer, BaseException):
                 raise answer
-            again |= {part: batches[part] for part in answer}
+            again |= answer
         return again
 
     async def _leader(self, client: AIOKafkaClient, part: Part) -> int:
         await client._wait_on_metadata(part.topic)
         leader = client.cluster.leader_for_partition(TopicPartition(*part))
-        return -1 if leader is None else int(leader)
+        return _NOBODY if leader is None else int(leader)
 
-    async def _send_to(self, client: AIOKafkaClient, leader: int, batches: Mapping[Part, bytes]) -> Sequence[Part]:
+    async def _send_to(self, producer: _Producer, leader: int, batches: Mapping[Part, bytes]) -> Mapping[Part, int]:
         topics: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
         for part, batch in batches.items():
             topics[part.topic].append((part.partition, batch))
-        request = ProduceRequest(self._id, _ALL_REPLICAS, REQUEST_TIMEOUT_MS, list(topics.items()))
+        kind = ProduceV12Request if producer.coordinator.is_v2 else ProduceRequest
+        request = kind(self._id, _ALL_REPLICAS, REQUEST_TIMEOUT_MS, list(topics.items()))
         try:
-            response = await client.send(leader, request)
+            response = await producer.client.send(leader, request)
         except kafka_errors.KafkaError as error:
             if not (error.retriable or isinstance(error, kafka_errors.KafkaConnectionError)):
                 raise
-            return list(batches)
-        answers = [(Part(topic, one[0]), one[1]) for topic, partitions in response.topics for one in partitions]
-        return [part for part, code in answers if self._again(part, code)]
+            return dict.fromkeys(batches, _NO_ANSWER)
+        answers = [(Part(topic, one[0]), one[1]) for topic, partitions, *_ in response.topics for one in partitions]
+        return {part: code for part, code in answers if self._again(part, code)}
 
     def _again(self, part: Part, code: int) -> bool:
         """Whether a batch has to be sent again. Raises FencedError, RecordRefusedError, KafkaError."""
-        if code in (0, _DUPLICATE):
-            return False
+        if code in (0, _DUPLICATE, CONCURRENT):
+            return code == CONCURRENT
         if code in _LOST_OWNERSHIP:
             raise FencedError(self._id)
         kind = kafka_errors.for_code(code)
