@@ -6,7 +6,7 @@ And the cluster that these faults need, with what changes the loop's declaration
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from trimtab.cli.cluster.address import Addresses
 from trimtab.cli.cluster.keys import KeyFiles
 from trimtab.cli.cluster.programs import SERVICES, Cluster
 from trimtab.cli.demo.collect import batches
-from trimtab.cli.processes import free_port
+from trimtab.cli.processes import Identity, free_port
 from trimtab.cli.topics import topic_admin
 from trimtab.contracts import topics
 from trimtab.runtime.kafka.connection import Connection
@@ -62,6 +62,10 @@ class Fleet(Victims):
     def is_ready(self) -> bool:
         """Whether all services answer as ready, asked now."""
         return all(one.is_ready for one in self.running.values())
+
+    def serving_brokers(self) -> Sequence[Identity | None]:
+        """None of its own."""
+        return []
 
     def launched(self, name: str, release: Mapping[str, str], replica: int = 0) -> Spare:
         """Start a service in that release, with the settings that `trimtab up` gives one."""

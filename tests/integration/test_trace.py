@@ -1,5 +1,6 @@
 """One trace leads from the event that tipped the detector to the first prediction of the model that it led to."""
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -90,7 +91,10 @@ def services(bus: MemoryBus, folder: Path) -> Mapping[str, Sequence[Stage]]:
     """The services' stages as their wirings make them; the fit runs in this process."""
     trainer, registry, blobs = Signer.generate(), Signer.generate(), MemoryBlobs()
     shop = Workshop(bus, blobs, folder, "cluster", "1.0", "0" * 64)
-    deployments = DeploymentsView(LOOP, blobs, registry.verifier())
+    looks = set[asyncio.Task[None]]()
+    deployments = DeploymentsView(
+        LOOP, blobs, registry.verifier(), arrived=lambda: looks.add(asyncio.create_task(deployments.look()))
+    )
 
     async def perform(effect: Effect) -> Mapping[str, Any]:
         return {**await answered(shop, order_of(effect), time.time_ns), "wall_s": 0.0}

@@ -108,8 +108,9 @@ def test_a_forged_one_is_refused_and_the_one_before_goes_on(view: DeploymentsVie
         (ref(features_digest="1" * 64), "other features"),
     ],
 )
-def test_a_model_that_cannot_be_served_is_refused(view: DeploymentsView, champion: ModelRef, said: str) -> None:
+async def test_a_model_that_cannot_be_served_is_refused(view: DeploymentsView, champion: ModelRef, said: str) -> None:
     view.apply([change(1, champion=champion)])
+    await view.prepare()
     assert view.deployments.newest() is None
     assert said in view.refused[1]
 
@@ -121,6 +122,7 @@ async def test_a_shadow_of_other_features_is_left_out_and_the_champion_serves() 
     champion = ref(version=3, digest=MemoryBlobs().put(model))
     shadows = [ref(version=2, features_digest="1" * 64), ref(version=1, features_digest="2" * 64)]
     view.apply([change(1, champion=champion, shadows=shadows)])
+    await view.prepare()
     assert view.deployments.newest() is None
     blobs.put(model)
     await view.look()
@@ -131,11 +133,12 @@ async def test_a_shadow_of_other_features_is_left_out_and_the_champion_serves() 
     assert not view.refused
 
 
-def test_a_damaged_model_is_refused() -> None:
+async def test_a_damaged_model_is_refused() -> None:
     blobs = MemoryBlobs()
     digest = blobs.put(b"no model")
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     view.apply([change(1, champion=ref(digest=digest))])
+    await view.prepare()
     assert view.deployments.newest() is None
     assert 1 in view.refused
 
@@ -179,7 +182,7 @@ async def test_a_store_that_was_away_is_asked_again(failure: StoreError, model: 
     blobs.failure = failure
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     view.apply([change(1), change(2, champion=ref(digest=blobs.put(model)))])
-    await view.look()
+    await view.prepare()
     newest = view.deployments.newest()
     assert newest is not None
     assert newest.sequence == 1
@@ -198,7 +201,7 @@ async def test_a_blob_that_was_damaged_is_served_once_it_is_whole(tmp_path: Path
     (tmp_path / digest).write_bytes(model[:-1] + b"x")
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     view.apply([change(1, champion=ref(digest=digest))])
-    await view.look()
+    await view.prepare()
     assert view.deployments.newest() is None
     assert "is damaged" in view.refused[1]
     (tmp_path / digest).write_bytes(model)
@@ -223,11 +226,14 @@ def test_other_loops_and_what_keeps_no_schema_are_passed_over(view: DeploymentsV
         ({"categories": []}, "other features"),
     ],
 )
-def test_a_model_that_could_not_score_is_refused_and_the_one_before_goes_on(spec: dict[str, Any], why: str) -> None:
+async def test_a_model_that_could_not_score_is_refused_and_the_one_before_goes_on(
+    spec: dict[str, Any], why: str
+) -> None:
     blobs = MemoryBlobs()
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     good, bad = blobs.put(blob()), blobs.put(blob(**spec))
     view.apply([change(1, champion=ref(digest=good)), change(2, champion=ref(digest=bad))])
+    await view.prepare()
     newest = view.deployments.newest()
     assert newest is not None
     assert newest.sequence == 1
@@ -266,29 +272,31 @@ def history(blobs: MemoryBlobs, count: int) -> list[ModelRef]:
     return [ref(version=n, digest=blobs.put(blob(centres=[float(n)]))) for n in range(1, count + 1)]
 
 
-def test_of_a_long_history_only_what_serves_is_loaded_and_the_others_by_asks_of_their_time() -> None:
+async def test_of_a_long_history_only_what_serves_is_loaded_and_the_others_by_asks_of_their_time() -> None:
     blobs = Counted()
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), keep_bytes=10**6)
     refs = history(blobs, 50)
     view.apply([change(one.version, champion=one) for one in refs])
+    await view.prepare()
     assert blobs.read == {refs[-1].digest: 1}
     assert [serving(view, 7_500), serving(view, 7_600), serving(view, 99_000)] == [7, 7, 50]
     assert blobs.read == {refs[-1].digest: 1, refs[6].digest: 1}
 
 
-def test_models_that_were_not_used_for_longest_leave_memory_and_those_that_serve_stay() -> None:
+async def test_models_that_were_not_used_for_longest_leave_memory_and_those_that_serve_stay() -> None:
     blobs = Counted()
     refs = history(blobs, 4)
     two = len(blobs.get(refs[0].digest)) + len(blobs.get(refs[1].digest))
     blobs.read.clear()
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), keep_bytes=two)
     view.apply([change(one.version, champion=one) for one in refs])
+    await view.prepare()
     for version in (1, 2, 1, 3, 4, 1, 2):
         assert serving(view, 1_000 * version) == version
     assert [blobs.read[one.digest] for one in refs] == [1, 2, 1, 1]
 
 
-def test_an_earlier_deployment_whose_model_is_gone_leaves_its_time_to_the_one_before_until_it_is_back() -> None:
+async def test_an_earlier_deployment_whose_model_is_gone_leaves_its_time_to_the_one_before_until_it_is_back() -> None:
     blobs = MemoryBlobs()
     first, second, third = history(blobs, 3)
     found = MemoryBlobs()
@@ -296,11 +304,12 @@ def test_an_earlier_deployment_whose_model_is_gone_leaves_its_time_to_the_one_be
         found.put(blobs.get(one.digest))
     view = DeploymentsView(LOOP, found, REGISTRY.verifier())
     view.apply([change(one.version, champion=one) for one in (first, second, third)])
+    await view.prepare()
     assert not view.refused
     assert [serving(view, at_ms) for at_ms in (2_500, 1_500, 3_500)] == [1, 1, 3]
     assert list(view.refused) == [2]
     found.put(blobs.get(second.digest))
-    asyncio.run(view.look())
+    await view.look()
     assert serving(view, 2_500) == 2
     assert not view.refused
 
@@ -311,6 +320,7 @@ async def test_one_that_arrives_while_asks_are_answered_is_loaded_beside_them() 
     arrived = asyncio.Event()
     view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), keep_bytes=10**6, arrived=arrived.set)
     view.apply([change(1, champion=first)])
+    await view.prepare()
     assert not arrived.is_set()
     assert serving(view, 9_000) == 1
     view.apply([change(2, champion=second)])
@@ -343,8 +353,9 @@ class Silent(MemoryBlobs):
 async def test_while_the_store_does_not_answer_asks_are() -> None:
     blobs = Silent()
     first, second = history(blobs, 2)
-    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier(), arrived=lambda: None)
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
     view.apply([change(1, champion=first)])
+    await view.prepare()
     assert serving(view, 9_000) == 1
     blobs.asked.clear()
     blobs.answers.clear()
@@ -355,3 +366,17 @@ async def test_while_the_store_does_not_answer_asks_are() -> None:
     blobs.answers.set()
     await looking
     assert (serving(view, 9_000), view.loading()) == (2, [])
+
+
+async def test_at_a_start_a_store_that_does_not_answer_holds_up_the_view_alone() -> None:
+    blobs = Silent()
+    first, second = history(blobs, 2)
+    blobs.answers.clear()
+    view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+    view.apply([change(1, champion=first), change(2, champion=second)])
+    preparing = asyncio.create_task(view.prepare())
+    assert await asyncio.to_thread(blobs.asked.wait, 60)
+    assert not preparing.done()
+    blobs.answers.set()
+    await preparing
+    assert (serving(view, 9_000), view.refused) == (2, {})

@@ -75,6 +75,14 @@ class TimedView(View, Protocol):
         """Its writers have come so far, and all that they wrote before has been applied."""
 
 
+@runtime_checkable
+class PreparedView(View, Protocol):
+    """A view that has work to do before it is used, which must not hold up the process: it is awaited."""
+
+    async def prepare(self) -> None:
+        """Called once, when all that was there at the start has been applied; the view is ready when it returns."""
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """Work outside the step (a fit in a child process), started by a result and answered in a later batch.

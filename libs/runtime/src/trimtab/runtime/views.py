@@ -13,7 +13,7 @@ from trimtab.runtime.errors import TopicMissingError
 from trimtab.runtime.progress import Progress, WriterClock, writer_clock
 from trimtab.runtime.records import Read
 from trimtab.runtime.schemas import Published, Resolver
-from trimtab.runtime.stage import UNKNOWN_MS, AvroView, Measure, Record, TimedView, View, unrecorded
+from trimtab.runtime.stage import UNKNOWN_MS, AvroView, Measure, PreparedView, Record, TimedView, View, unrecorded
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ _POLL_S = 1.0
 
 
 class ViewReader:
-    """Keeps one view current. Ready once it has read what was committed when it began.
+    """Keeps one view current. Ready once it has read what was committed when it began, and prepared itself.
 
     `progress`: of all partitions; None for a view without a clock. `refused`: how many records were passed over because
     they could not be read, `refusal`: why the last of them.
@@ -66,20 +66,22 @@ class ViewReader:
         return [Part(topic, partition) for partition in range(found[topic].partitions)]
 
     async def _follow(self, reader: Reader, ends: Mapping[Part, int]) -> None:
-        self._check_ready(reader, ends)
+        await self._check_ready(reader, ends)
         while True:
             fetched = await reader.poll(_POLL_S)
             for part, records in fetched.items():
                 self._fold(part, records if self._resolver is None else await self._resolver.resolved(records))
-            self._check_ready(reader, ends)
+            await self._check_ready(reader, ends)
             if fetched:
                 for listener in tuple(self._listeners):
                     listener()
 
-    def _check_ready(self, reader: Reader, ends: Mapping[Part, int]) -> None:
+    async def _check_ready(self, reader: Reader, ends: Mapping[Part, int]) -> None:
         if not self.ready.is_set():
             positions = reader.positions()
             if all(positions[part] >= end for part, end in ends.items()):
+                if isinstance(self.view, PreparedView):
+                    await self.view.prepare()
                 self.ready.set()
 
     def _fold(self, part: Part, records: Sequence[Read]) -> None:

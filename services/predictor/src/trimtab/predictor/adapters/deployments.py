@@ -63,10 +63,10 @@ class DeploymentsView:
     before goes on serving. A shadow of other features cannot answer: it is left out and told, and the champion serves.
     What was refused for its blobs is taken in later, when they are there (`look`).
 
-    Of those that are there at a start, the last is loaded at once, and those before it by the first ask of their time
-    (`deployed`), which are refused then if they cannot be. Where `arrived` is given, one that comes while asks are
-    answered calls it and is loaded by the next `look`, in a thread: neither a large model nor a store that does not
-    answer keeps them waiting.
+    Of those that are there at a start, the last is loaded before the view is ready (`prepare`), and those before it by
+    the first ask of their time (`deployed`), which are refused then if they cannot be. One that comes while asks are
+    answered calls `arrived` and is loaded by the next `look`. Both load in a thread: neither a large model nor a store
+    that does not answer keeps anybody waiting who can be answered.
     """
 
     clock: Literal["marks", "none"] = "none"
@@ -78,7 +78,7 @@ class DeploymentsView:
         blobs: Blobs,
         verifier: Verifier,
         keep_bytes: int = 0,
-        arrived: Callable[[], None] | None = None,
+        arrived: Callable[[], None] = lambda: None,
     ) -> None:
         self.topic = topics.DEPLOYMENT_CHANGED
         self.deployments = Deployments()
@@ -86,7 +86,7 @@ class DeploymentsView:
         self._loop, self._features, self._verifier = loop.name, loop.features.digest, verifier
         self._shelf = Shelf(loop, blobs, keep_bytes)
         self._known: dict[int, Known] = {}
-        self._arrived, self._is_asked, self._is_looking = arrived, False, False
+        self._arrived, self._is_prepared, self._is_looking = arrived, False, False
         self._wanting: set[int] = set()
 
     def apply(self, records: Sequence[Read]) -> Sequence[Refused]:
@@ -96,14 +96,24 @@ class DeploymentsView:
         for one in events:
             if isinstance(one.event, DeploymentChanged):
                 self._take(one.event, one)
-        if self._wanting and self._arrived is not None:
+        if self._wanting and self._is_prepared:
             self._arrived()
-        self._serve(NO_TIMES)
         return refused
+
+    async def prepare(self) -> None:
+        """Load what serves from now on; where that cannot be, what served before it."""
+        while scoring := self._scoring(NO_TIMES):
+            [known] = scoring
+            try:
+                await self._load_beside(known)
+            except UNLOADABLE as error:
+                self._leave_out(known.event.sequence, error)
+            else:
+                break
+        self._is_prepared = True
 
     def deployed(self, at_ms: NDArray[np.int64]) -> Deployments:
         """The deployments, with all models in memory that score asks at these times [n]."""
-        self._is_asked = True
         self._serve(at_ms)
         return self.deployments
 
@@ -120,25 +130,28 @@ class DeploymentsView:
             while left := self._wanting - looked:
                 sequence = max(left)
                 looked.add(sequence)
-                await self._load_beside(self._known[sequence])
+                await self._look_for(self._known[sequence])
         finally:
             self._is_looking = False
 
-    async def _load_beside(self, known: Known) -> None:
+    async def _look_for(self, known: Known) -> None:
         sequence = known.event.sequence
-        missing = [ref for ref in known.refs if ref.digest not in self._shelf]
         try:
-            loaded = [await asyncio.to_thread(self._shelf.load, ref) for ref in missing]
+            await self._load_beside(known)
         except UNLOADABLE as error:
             self._refuse(sequence, error)
             return
-        for ref, one in zip(missing, loaded, strict=True):
-            self._shelf.put(ref.digest, one)
         self._wanting.discard(sequence)
         if self.refused.pop(sequence, None) is not None:
             log.info("deployment taken in after all", loop=self._loop, sequence=sequence)
         self.deployments = self.deployments.with_one(self._made(known))
         self._serve(NO_TIMES)
+
+    async def _load_beside(self, known: Known) -> None:
+        """Have its models in memory, loaded in a thread. Raises what is UNLOADABLE."""
+        missing = [ref for ref in known.refs if ref.digest not in self._shelf]
+        for ref, one in zip(missing, [await asyncio.to_thread(self._shelf.load, ref) for ref in missing], strict=True):
+            self._shelf.put(ref.digest, one)
 
     def _take(self, event: DeploymentChanged, heard: Heard) -> None:
         able = [ref for ref in event.shadows if ref.features_digest == self._features]
@@ -158,7 +171,7 @@ class DeploymentsView:
         if event.sequence in self._known:
             return
         self._known[event.sequence] = known
-        if self._is_asked and self._arrived is not None:
+        if self._is_prepared:
             self._wanting.add(event.sequence)
         else:
             self.deployments = self.deployments.with_one(self._made(known))
@@ -190,10 +203,14 @@ class DeploymentsView:
             for ref in known.refs:
                 self._shelf.use(ref)
         except UNLOADABLE as error:
-            self.deployments = self.deployments.without(known.event.sequence)
-            self._refuse(known.event.sequence, error)
+            self._leave_out(known.event.sequence, error)
             return False
         return True
+
+    def _leave_out(self, sequence: int, error: Exception) -> None:
+        """What scored by it is scored by the one before."""
+        self.deployments = self.deployments.without(sequence)
+        self._refuse(sequence, error)
 
     def _refuse(self, sequence: int, error: Exception) -> None:
         if self.refused.get(sequence) != str(error):
