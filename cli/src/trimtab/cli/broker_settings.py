@@ -26,7 +26,8 @@ SETTINGS: Mapping[str, str] = {
     "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
 }
 """A killed broker may register again only when the session of the one before has ended: 3 s instead of 9. The cleaner
-of compacted topics is held back: at full speed it takes a core from those who wait for a prediction."""
+of compacted topics is held back: at full speed it takes a core from those who wait for a prediction. While the markers
+of a task's last transaction are being written, its next one is tried every 2 ms instead of every 20."""
 
 LOGGING = """\
 status = warn

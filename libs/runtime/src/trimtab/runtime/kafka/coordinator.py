@@ -81,17 +81,13 @@ class Coordinator:
 
     async def commit_offsets(self, identity: Identity, group: str, offsets: Mapping[Part, int]) -> None:
         """Make a group's offsets part of the transaction."""
-        if self.is_v2:
-            places: dict[str, list[tuple[int, int]]] = defaultdict(list)
-            for part, offset in offsets.items():
-                places[part.topic].append((part.partition, offset))
-            await self._ask(TxnOffsetCommitV5Request(self._id, group, *_who(identity), list(places.items())), group)
-            return
-        await self._ask(AddOffsetsToTxnRequest(self._id, *_who(identity), group))
         topics: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
         for part, offset in offsets.items():
             topics[part.topic].append((part.partition, offset, ""))
-        await self._ask(TxnOffsetCommitRequest(self._id, group, *_who(identity), list(topics.items())), group)
+        if not self.is_v2:
+            await self._ask(AddOffsetsToTxnRequest(self._id, *_who(identity), group))
+        kind = TxnOffsetCommitV5Request if self.is_v2 else TxnOffsetCommitRequest
+        await self._ask(kind(self._id, group, *_who(identity), list(topics.items())), group)
 
     async def end(self, identity: Identity) -> Identity:
         """Commit; who the next transaction is of."""

@@ -10,6 +10,7 @@ next one an epoch of its own: whatever of an earlier one arrives late is fenced.
 
 from collections.abc import Sequence
 from io import BytesIO
+from typing import Any
 
 from aiokafka.protocol.api import Request, RequestStruct, Response, ResponseHeader_v0
 from aiokafka.protocol.types import (
@@ -28,6 +29,12 @@ _TEXT = CompactString("utf-8")
 _NO_TAGS: dict[int, bytes] = {}
 _FINALIZED = 2
 """The tag of the features that hold for the whole cluster."""
+
+
+def _by_topic(*fields: tuple[str, Any]) -> CompactArray:
+    """An array of topics, each with an array of partitions, which have these fields."""
+    partitions = CompactArray(("partition", Int32), *fields, ("tags", TaggedFields))
+    return CompactArray(("topic", _TEXT), ("partitions", partitions), ("tags", TaggedFields))
 
 
 class FeaturesResponse(Response):
@@ -82,22 +89,13 @@ class ProduceV12Response(Response):
     SCHEMA = Schema(
         (
             "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("offset", Int64),
-                        ("timestamp", Int64),
-                        ("log_start_offset", Int64),
-                        ("record_errors", CompactArray(("at", Int32), ("message", _TEXT), ("tags", TaggedFields))),
-                        ("error_message", _TEXT),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
+            _by_topic(
+                ("error_code", Int16),
+                ("offset", Int64),
+                ("timestamp", Int64),
+                ("log_start_offset", Int64),
+                ("record_errors", CompactArray(("at", Int32), ("message", _TEXT), ("tags", TaggedFields))),
+                ("error_message", _TEXT),
             ),
         ),
         ("throttle_time_ms", Int32),
@@ -116,17 +114,7 @@ class ProduceV12RequestStruct(RequestStruct):
         ("transactional_id", _TEXT),
         ("required_acks", Int16),
         ("timeout_ms", Int32),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("records", CompactBytes), ("tags", TaggedFields)),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", _by_topic(("records", CompactBytes))),
         ("tags", TaggedFields),
     )
 
@@ -201,17 +189,7 @@ class TxnOffsetCommitV5Response(Response):
     API_VERSION = 5
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
-        (
-            "errors",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(("partition", Int32), ("error_code", Int16), ("tags", TaggedFields)),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("errors", _by_topic(("error_code", Int16))),
         ("tags", TaggedFields),
     )
 
@@ -231,23 +209,7 @@ class TxnOffsetCommitV5RequestStruct(RequestStruct):
         ("generation", Int32),
         ("member", _TEXT),
         ("instance", _TEXT),
-        (
-            "topics",
-            CompactArray(
-                ("topic", _TEXT),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", _TEXT),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", _by_topic(("offset", Int64), ("leader_epoch", Int32), ("metadata", _TEXT))),
         ("tags", TaggedFields),
     )
 
@@ -263,11 +225,12 @@ class TxnOffsetCommitV5Request(Request[TxnOffsetCommitV5RequestStruct]):
         group: str,
         producer_id: int,
         epoch: int,
-        topics: Sequence[tuple[str, Sequence[tuple[int, int]]]],
+        topics: Sequence[tuple[str, Sequence[tuple[int, int, str]]]],
     ) -> None:
         self._told = transactional_id, group, producer_id, epoch
         self._topics = [
-            (topic, [(part, offset, -1, "", _NO_TAGS) for part, offset in parts], _NO_TAGS) for topic, parts in topics
+            (topic, [(part, offset, -1, metadata, _NO_TAGS) for part, offset, metadata in parts], _NO_TAGS)
+            for topic, parts in topics
         ]
 
     def build(self, request_struct_class: type[TxnOffsetCommitV5RequestStruct]) -> TxnOffsetCommitV5RequestStruct:
