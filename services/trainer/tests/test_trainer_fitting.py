@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from trimtab.trainer.adapters.child import answer
+from trimtab.trainer.adapters.child import answer, next_line
 from trimtab.trainer.adapters.fitting import Fitting
 from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.errors import ChildEndedError
@@ -64,6 +64,38 @@ async def test_an_order_waits_while_kafka_is_away() -> None:
     assert not done
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_between_orders_there_is_time_for_something_that_gives_way_to_the_next() -> None:
+    begun, given_up = asyncio.Semaphore(0), []
+
+    async def idle() -> None:
+        begun.release()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            given_up.append("idle")
+            raise
+
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as lines, os.fdopen(theirs, "wb", buffering=0) as orders:
+        coming = asyncio.create_task(next_line(lines, idle, every_s=0.01))
+        await begun.acquire()
+        orders.write(b"an order\n")
+        assert await coming == b"an order\n"
+    assert given_up == ["idle"]
+
+
+async def test_what_fails_between_orders_is_not_passed_over() -> None:
+    async def idle() -> None:
+        raise ZeroDivisionError
+
+    ours, theirs = os.pipe()
+    with os.fdopen(ours, "rb") as lines:
+        coming = asyncio.create_task(next_line(lines, idle, every_s=0.01))
+        with pytest.raises(ZeroDivisionError):
+            await coming
+        os.close(theirs)
 
 
 async def test_a_cancelled_order_kills_its_process(stuck: Fitting) -> None:

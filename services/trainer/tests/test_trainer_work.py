@@ -2,6 +2,8 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,11 @@ from trimtab.store.blobs import BlobStore, MemoryBlobs
 from trimtab.store.errors import BlobDamagedError, BlobMissingError
 from trimtab.testing.declarations import declared, offers
 from trimtab.testing.history import Send, write_history
+from trimtab.trainer.adapters import cache
 from trimtab.trainer.adapters.again import again
 from trimtab.trainer.adapters.columns import OUTCOMES, from_table, predictions, table
 from trimtab.trainer.adapters.orders import Order
-from trimtab.trainer.adapters.work import Workshop, fulfil, gather
+from trimtab.trainer.adapters.work import Workshop, fulfil, gather, read_ahead
 from trimtab.trainer.errors import TooFewMaturedRowsError
 
 DAY = 86_400_000
@@ -81,6 +84,43 @@ async def test_the_cache_grows_by_what_is_new_and_may_be_lost(tmp_path: Path) ->
     shutil.rmtree(tmp_path)
     assert (await gather(bus, tmp_path, LOOP, AT)).rows.digest() == grown.digest()
     assert grown.digest() == (await gather(await bus_with(LOOP), tmp_path / "other", LOOP, AT)).rows.digest()
+
+
+def segments(folder: Path) -> set[Path]:
+    return set(folder.rglob("*.parquet"))
+
+
+async def test_what_is_read_ahead_is_on_the_disk_when_a_request_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "AHEAD_RECORDS", 400)
+    bus = await bus_with(LOOP, rows=300)
+    await read_ahead(bus, tmp_path, LOOP)
+    assert not segments(tmp_path)
+    await write_history(bus.send, LOOP, range(300, ROWS), of=ROWS)
+    await read_ahead(bus, tmp_path, LOOP)
+    ahead = segments(tmp_path)
+    assert len(ahead) == 2 * LOOP.partitions
+    found = (await gather(bus, tmp_path, LOOP, AT)).rows
+    assert segments(tmp_path) == ahead
+    assert found.digest() == (await gather(bus, tmp_path / "other", LOOP, AT)).rows.digest()
+
+
+async def test_nothing_is_read_ahead_of_a_loop_that_is_gone(tmp_path: Path) -> None:
+    await read_ahead(MemoryBus(), tmp_path, LOOP)
+    assert not segments(tmp_path)
+
+
+@pytest.mark.parametrize("signal", [1.5, 0.0])
+async def test_rows_made_ready_beside_the_fits_are_those_of_the_model(tmp_path: Path, signal: float) -> None:
+    bus = await bus_with(LOOP, signal=signal)
+    found = []
+    with ThreadPoolExecutor(1) as beside:
+        for shop in (workshop(bus, tmp_path), replace(workshop(bus, tmp_path), beside=beside)):
+            found.append((await fulfil(shop, order()))["trained"])
+            assert shop.blobs.has(found[-1]["dataset"]["blob"])
+    after, ahead = found
+    assert ahead == after
 
 
 MORE = {"name": "more", "type": ["null", "string"], "default": None}

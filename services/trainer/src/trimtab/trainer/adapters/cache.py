@@ -15,6 +15,8 @@ from trimtab.trainer.errors import RangeGoneError
 
 POLL_S = 1.0
 SEGMENT_RECORDS = 50_000
+AHEAD_RECORDS = 20_000
+"""What is new in the log is read ahead when it is as much as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,18 @@ async def _check_there(bus: Bus, ranges: Sequence[Range]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class _Place:
+    """A topic and what of it is on the disk: the folder of each partition's segments, the log's first offset, where
+    the segments end, and where the log does."""
+
+    id: str
+    folders: Mapping[Part, Path]
+    firsts: Mapping[Part, int]
+    begins: Mapping[Part, int]
+    ends: Mapping[Part, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """Parquet segments `<topic id>/<key>/<partition>/<from>-<to>.parquet`, each written whole or not at all.
 
@@ -76,21 +90,37 @@ class Cache:
 
     async def read(self, topic: str, key: str, reading: Reading) -> Cached:
         """The topic up to what is committed now: old segments from the disk, what is new from the log."""
+        place = await self._place(topic, key)
+        reached = await self._grow(place, reading)
+        ranges = tuple(Range(topic, place.id, part.partition, place.firsts[part], reached[part]) for part in reached)
+        files = [file for part in reached for file in chain(place.folders[part], place.firsts[part])]
+        rows = [pl.read_parquet(file) for file in files]
+        return Cached(pl.concat(rows) if rows else reading.frame(()), ranges)
+
+    async def read_ahead(self, topic: str, key: str, reading: Reading) -> None:
+        """If much is new in the log, read it now: the next `read` finds it on the disk. Nothing without the topic."""
+        if topic not in await self.bus.catalog.describe([topic]):
+            return
+        place = await self._place(topic, key)
+        if sum(place.ends[part] - begin for part, begin in place.begins.items()) >= AHEAD_RECORDS:
+            await self._grow(place, reading)
+
+    async def _place(self, topic: str, key: str) -> "_Place":
         info = (await self.bus.catalog.describe([topic]))[topic]
         parts = [Part(topic, number) for number in range(info.partitions)]
         bounds = await self.bus.catalog.bounds(parts)
         folders = {part: self.folder / info.id / key / str(part.partition) for part in parts}
-        begins = {part: segments_end(folders[part], bounds[part][0]) for part in parts}
-        ends = await self._grow(begins, {part: bounds[part][1] for part in parts}, folders, reading)
-        ranges = tuple(Range(topic, info.id, part.partition, bounds[part][0], ends[part]) for part in parts)
-        files = [file for part in parts for file in chain(folders[part], bounds[part][0])]
-        rows = [pl.read_parquet(file) for file in files]
-        return Cached(pl.concat(rows) if rows else reading.frame(()), ranges)
+        return _Place(
+            id=info.id,
+            folders=folders,
+            firsts={part: bounds[part][0] for part in parts},
+            begins={part: segments_end(folders[part], bounds[part][0]) for part in parts},
+            ends={part: bounds[part][1] for part in parts},
+        )
 
-    async def _grow(
-        self, begins: Mapping[Part, int], ends: Mapping[Part, int], folders: Mapping[Part, Path], reading: Reading
-    ) -> dict[Part, int]:
-        """Read from `begins` until everything up to `ends` was seen; gives the offsets that were reached."""
+    async def _grow(self, place: "_Place", reading: Reading) -> dict[Part, int]:
+        """Read on until everything up to `ends` was seen; gives the offsets that were reached."""
+        begins, ends, folders = place.begins, place.ends, place.folders
         reached = dict(begins)
         if all(begins[part] >= ends[part] for part in ends):
             return reached
