@@ -4,6 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # a busy machine is no defect of what is tested
+settings.load_profile("untimed")
 
 pytest_plugins = ("tests.fresh",)
 

@@ -89,7 +89,7 @@ TIMES = st.lists(st.integers(NOON_MS, NOON_MS + 9), max_size=25)
 
 
 @given(first=TIMES, second=TIMES, clicks=TIMES, rows=st.integers(1, 7))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_merged_in_event_time_order_whatever_the_chunk(
     tmp_path_factory: pytest.TempPathFactory, first: list[int], second: list[int], clicks: list[int], rows: int
 ) -> None:

@@ -46,7 +46,7 @@ def tables(draw: st.DrawFn) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
 
 
 @given(tables())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_row_is_what_avro_makes_of_it(table: tuple[dict[str, Any], list[tuple[Any, ...]]]) -> None:
     schema, rows = table
     codec, encoder = AvroCodec(schema), Encoder(schema, fields_of(schema))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.data import SCHEMAS
 from trimtab.contracts.errors import CodecError
-from trimtab.loops.tile_records import decode, encode
+from trimtab.loops.tile_records import decode, decode_all, encode
 from trimtab.loops.tiles import Tile
 
 CODEC = AvroCodec(SCHEMAS["tile"])
@@ -62,6 +62,22 @@ def test_damaged_it_is_read_as_the_codec_reads_it(tile: Tile, data: st.DataObjec
     for one in (bytes(whole), damaged, bytes(whole) + b"\x00"):
         ours, codecs = by_either(one)
         assert ours == codecs
+
+
+@pytest.mark.parametrize("together", [1, 300])
+@given(tiles=st.lists(TILES, min_size=1, max_size=5))
+def test_many_are_read_as_each_alone(tiles: list[Tile], together: int) -> None:
+    many = (tiles * together)[: max(together, len(tiles))]
+    assert decode_all([encode(tile) for tile in many]) == many
+
+
+def test_of_many_one_that_is_otherwise_written_is_read_and_one_that_is_damaged_refused() -> None:
+    data = encode(PLAIN)
+    otherwise = data.replace(b"\x04\x02a\x02b\x00", b"\x03\x08\x02a\x02b\x00")
+    assert decode_all([data, otherwise] * 300) == [PLAIN] * 600
+    for wrong in (data[:-1], data + b"\x00", b"\x00" + data[1:]):
+        with pytest.raises(CodecError):
+            decode_all([data, wrong] * 300)
 
 
 @pytest.mark.parametrize("blocks", [b"\x02\x02a\x02\x02b\x00", b"\x03\x08\x02a\x02b\x00"])

@@ -135,7 +135,7 @@ cuts = st.lists(st.integers(1, 60), max_size=6)
 
 
 @given(payments, cuts, asks)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example([Payment("a", 5, 1.0, "p"), Payment("a", 5, 2.0, "q")], [1], [("a", 200), ("a", 9)])
 def test_windows_are_what_their_definition_says(
     payments: list[Payment], cuts: list[int], asks: list[tuple[str, int]]
@@ -151,7 +151,7 @@ def test_windows_are_what_their_definition_says(
 
 
 @given(payments, cuts, asks)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_latest_is_the_newest_event_before_the_grain_and_not_too_old(
     payments: list[Payment], cuts: list[int], asks: list[tuple[str, int]]
 ) -> None:
@@ -166,7 +166,7 @@ def test_latest_is_the_newest_event_before_the_grain_and_not_too_old(
 
 
 @given(st.integers(0, 2**32 - 1), cuts)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_long_windows_are_the_same_through_their_levels(seed: int, cuts: list[int]) -> None:
     generator = np.random.default_rng(seed)
     payments = [
@@ -188,7 +188,7 @@ def test_long_windows_are_the_same_through_their_levels(seed: int, cuts: list[in
 
 
 @given(payments, cuts, cuts)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_tiles_are_the_same_bytes_wherever_the_stream_is_cut(
     payments: list[Payment], cuts: list[int], others: list[int]
 ) -> None:
@@ -252,7 +252,7 @@ def test_values_do_not_depend_on_what_was_evicted() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.2, 0.8]), st.integers(0, 400), st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_store_that_dropped_tiles_is_one_that_never_had_them(
     seed: int, elsewhere: float, oldest: int, twice: bool
 ) -> None:
@@ -339,7 +339,6 @@ def test_what_was_gone_before_anybody_asked_takes_nothing() -> None:
 
 
 @given(payments.filter(bool), cuts, st.integers(0, 9))
-@settings(deadline=None)
 def test_what_is_known_to_have_been_taken_in_is_not_missed(
     payments: list[Payment], cuts: list[int], within: int
 ) -> None:
@@ -396,7 +395,7 @@ def test_texts_that_no_row_has_any_more_are_forgotten(monkeypatch: pytest.Monkey
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50)), max_size=80), st.integers(1, 10))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_arena_holds_what_was_put_there(puts: list[tuple[int, int]], size: int) -> None:
     arena, expected = Arena(1), dict[int, list[int]]()
     for start in range(0, len(puts), size):

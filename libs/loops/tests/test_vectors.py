@@ -117,7 +117,7 @@ rows = st.lists(
 
 
 @given(rows, rows)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_one_ask_alone_gets_the_vector_it_gets_among_many(
     past: list[tuple[str | None, int, float]], asked: list[tuple[str | None, int, float]]
 ) -> None:

@@ -13,7 +13,7 @@ DAY = 86_400_000
 
 
 @given(st.integers(2, 200), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_binary_metrics_are_scikit_learns(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = (rng.random(count) < 0.4).astype(np.float64)

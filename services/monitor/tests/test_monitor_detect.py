@@ -173,7 +173,7 @@ def test_every_event_hour_is_told_once_and_in_order() -> None:
     assert at == sorted(at)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 48), max_size=5), st.booleans(), st.integers(0, 9))
 def test_cuts_order_and_restarts_do_not_matter(cuts: list[int], restart: bool, seed: int) -> None:
     hours = stream(48, shift=lambda hour: 0.4 if hour >= 24 else 0.0)
@@ -270,7 +270,7 @@ def test_a_silent_source_is_told() -> None:
     assert said[1].at_ms == 52 * HOUR + LATE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 400), st.sampled_from([1, 60, 179]))
 @example(90, 60)
 @example(45, 60)

@@ -252,7 +252,7 @@ def pieces(cuts: Sequence[int], n: int) -> list[range]:
     return [range(a, b) for a, b in pairwise(edges)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60)), min_size=1, max_size=20),
     st.lists(st.integers(0, 20), max_size=4),

@@ -58,7 +58,7 @@ def as_dict(named: observe.Named) -> dict[tuple[int, int, str, int], tuple[int, 
     }  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 400), st.lists(st.integers(0, 400), max_size=5))
 def test_sums_do_not_depend_on_how_the_stream_was_cut(n: int, cuts: list[int]) -> None:
     whole = predictions(n)
@@ -137,7 +137,6 @@ def test_rows_with_equal_keys_add() -> None:
     assert len(joined([]).added()) == len(Rows()) == 0
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1), st.randoms())
 def test_exact_sums_do_not_depend_on_order(values: list[float], order: Any) -> None:
     def total(some: list[float]) -> float:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trimtab.monitor.core.silence import (
     Closing,
@@ -45,7 +45,6 @@ def test_a_source_is_not_silent_before_a_whole_stretch_has_passed() -> None:
     assert seen_share(lambda _: 0, Expectation(1, 2 * HOUR, HOUR), 0, 2 * HOUR) == 0.0
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 5 * HOUR) | st.integers(1, 300).map(lambda minutes: minutes * 60_000),
     st.integers(1, 9),
@@ -78,7 +77,6 @@ def test_without_an_expectation_nothing_is_held() -> None:
     assert closing.through_ms == 7
 
 
-@settings(deadline=None)
 @given(
     st.sets(st.integers(0, 20)),
     st.lists(st.integers(0, 20 * HOUR), max_size=6),

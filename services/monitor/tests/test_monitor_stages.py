@@ -401,7 +401,7 @@ def test_the_same_in_one_process_and_in_three_stages() -> None:
     )
 
 
-@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.integers(0, 30), max_size=4), st.booleans())
 def test_batches_and_restarts_do_not_matter(cuts: list[int], restart: bool) -> None:
     hours = asked(30, late_from=20)

@@ -49,7 +49,7 @@ rows = st.tuples(
 
 
 @given(st.lists(rows, min_size=1, max_size=6))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_the_bytes_are_those_of_the_codec(
     drawn: list[tuple[str, int, list[float | None], list[str | None], list[int], Scored]],
 ) -> None:

@@ -365,7 +365,7 @@ events = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(events)
 def test_the_champion_is_the_one_of_the_last_deployment(story: list[tuple[str, int, str, int, bool]]) -> None:
     state, _ = tell([loop(keep_first=True)])

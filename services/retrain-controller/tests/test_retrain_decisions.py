@@ -483,7 +483,7 @@ def ending(now: float, number: int, state: State) -> list[Event]:
     return end if number % 2 else end[::-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(moves)
 @example([("rows", 1, 0), ("asked", 0, 0), ("rows", 1, 0), ("drift", 2, 1), ("end", 2, 22), ("day", 2, 0)])
 def test_one_effect_for_each_cause(story: list[Move]) -> None:

@@ -18,9 +18,11 @@ from trimtab.loops.arena import Arena, Found
 from trimtab.loops.errors import LoopsError
 from trimtab.loops.groups import TILE_GRAINS, TileGroup
 from trimtab.loops.partials import Columns, Floats, Ints, Segments
-from trimtab.loops.tile_records import decode, decode_key
+from trimtab.loops.tile_records import decode_all, decode_key
 from trimtab.loops.tiles import NO_TILE, Codes, Tile, TileKey, stack, union
 
+Place = tuple[str, int]
+"""Of a tile in its group: its key, and its number."""
 Waiting = TypeVar("Waiting", bytes, None)
 
 _FEW_TEXTS = 10_000
@@ -74,15 +76,18 @@ class OnlineStore:
 
     def put(self, updates: Sequence[tuple[TileKey, Tile | None]]) -> None:
         """Replace tiles; None drops one. Tiles of unknown groups are passed over: they belong to another version."""
-        self._begun = True
-        by_group: dict[str, dict[tuple[str, int], Tile | None]] = {}
+        by_group: dict[str, dict[Place, Tile | None]] = {}
         for (digest, key, tile), value in updates:
             by_group.setdefault(digest, {})[(key, tile)] = value
         for digest, tiles in by_group.items():
             if digest in self._groups:
-                newest_ms = self._groups[digest].put(tiles)
-                if newest_ms is not None and (self._newest_ms is None or newest_ms > self._newest_ms):
-                    self._newest_ms = newest_ms
+                self._put(digest, tiles)
+
+    def _put(self, digest: str, tiles: Mapping[Place, Tile | None]) -> None:
+        self._begun = True
+        newest_ms = self._groups[digest].put(tiles)
+        if newest_ms is not None and (self._newest_ms is None or newest_ms > self._newest_ms):
+            self._newest_ms = newest_ms
 
     def load(self, records: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Replace tiles by records of `<loop>.online` (key, value); no value drops one.
@@ -113,20 +118,26 @@ class OnlineStore:
         if not self._pending:
             return
         taken = list(islice(self._pending.items(), most))
-        self.put([(place, decode(value)) for place, value in self._known(taken)])
+        for digest, records in self._by_group(taken).items():
+            self._put(digest, dict(zip(records, decode_all(list(records.values())), strict=True)))
         for key, value in taken:
             del self._pending[key]
             self._waiting_bytes -= len(value)
 
     def _drop(self) -> None:
         """Drop what waits for it."""
-        self.put([(place, None) for place, _ in self._known(self._drops.items())])
+        for digest, places in self._by_group(self._drops.items()).items():
+            self._put(digest, places)
         self._drops.clear()
 
-    def _known(self, records: Iterable[tuple[bytes, Waiting]]) -> list[tuple[TileKey, Waiting]]:
-        """The records of the store's own groups."""
-        places = ((decode_key(key), value) for key, value in records)
-        return [(place, value) for place, value in places if place[0] in self._groups]
+    def _by_group(self, records: Iterable[tuple[bytes, Waiting]]) -> dict[str, dict[Place, Waiting]]:
+        """The records of the store's own groups, of those groups that have any."""
+        found: dict[str, dict[Place, Waiting]] = {digest: {} for digest in self._groups}
+        for key, value in records:
+            digest, name, tile = decode_key(key)
+            if digest in found:
+                found[digest][(name, tile)] = value
+        return {digest: places for digest, places in found.items() if places}
 
     def finish(self, digest: str, keys: Sequence[str | None], at_ms: Ints) -> Finished:
         """A group's values for asks with these keys at these times. A null key is equal to nothing: all is NULL."""
@@ -194,7 +205,7 @@ class _GroupStore:
         """Up to when events count for the last of the asks at these times."""
         return int(self._group.known_ms(at_ms).max(initial=0))
 
-    def put(self, tiles: Mapping[tuple[str, int], Tile | None]) -> int | None:
+    def put(self, tiles: Mapping[Place, Tile | None]) -> int | None:
         """Replaces tiles; gives their newest event time."""
         numbers = {key: self._number(key) for key, _ in tiles}
         keys = np.array([numbers[key] for key, _ in tiles], dtype=np.int64)
