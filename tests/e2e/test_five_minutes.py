@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from trimtab.testing.clusters import Cluster
 
 DAYS, RIDES = 40, 8_000
@@ -56,6 +57,17 @@ def produce(bootstrap: str, topic: str, value: bytes) -> None:
             await producer.send_and_wait(topic, value)
 
     asyncio.run(send())
+
+
+def topics_of(bootstrap: str) -> set[str]:
+    """All topics that there are."""
+
+    async def ask() -> set[str]:
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+            found: set[str] = await consumer.topics()
+            return found
+
+    return asyncio.run(ask())
 
 
 def post(url: str, body: bytes) -> Mapping[str, Any]:
@@ -108,3 +120,22 @@ def test_from_a_csv_to_predictions_of_live_events(cluster: Cluster, tmp_path: Pa
         assert one["features"]["labelled_by_zone_n_3d"] > 100
         assert one["score"] == pytest.approx(22, abs=5), "2.2 minutes a kilometre"
     assert [one["origin"] for one in found.values()].count("http") == 1
+
+    ended(cluster, urls["ingest"], status["kafka"])
+    assert "version 2" in cluster.ok("apply", str(rides))
+    taken = post(f"{urls['ingest']}/v1/loops/rides/events/asked", ride("by-curl", timedelta(minutes=1)))
+    assert taken["events"] == [{"verdict": "accepted", "id": "by-curl"}], "what was deleted is no duplicate"
+
+
+def ended(cluster: Cluster, ingest: str, bootstrap: str) -> None:
+    """Ends the loop: only for someone who means it, with all that was written, and the services go on."""
+    unasked = cluster.run("delete", "rides")
+    assert unasked.returncode, unasked.stdout
+    assert "rides" in cluster.ok("loops")
+    assert "deleted" in cluster.ok("delete", "rides", "--yes")
+    assert not [topic for topic in topics_of(bootstrap) if topic.startswith("rides.")]
+    assert cluster.status()["loops"] == []
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        post(f"{ingest}/v1/loops/rides/events/asked", ride("too-late", timedelta(minutes=3)))
+    assert cluster.run("predictions", "rides").returncode
+    assert {one["state"] for one in cluster.status()["services"]} == {"ready"}

@@ -28,9 +28,14 @@ class Cluster:
         self.folder = folder
 
     def run(self, *arguments: str, bootstrap: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """One command, ended. `bootstrap`: a Kafka that runs already; None: the folder's own."""
+        """One command, ended; nobody answers its questions. `bootstrap`: a Kafka that runs; None: the folder's own."""
         return subprocess.run(  # noqa: S603  # our own words
-            self._words(arguments, bootstrap), capture_output=True, text=True, check=False, timeout=240
+            self._words(arguments, bootstrap),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
         )
 
     def begin(self, *arguments: str, shown: IO[str]) -> "subprocess.Popen[str]":

@@ -138,7 +138,7 @@ def settled(loop: Loop, predictions: pl.DataFrame, outcomes: pl.DataFrame) -> Ou
         revision=joined["revision"].cast(pl.Int64).to_numpy(),
         labelled=joined["labelled"].to_numpy(),
         suspect=joined["suspect"].to_numpy(),
-        labels=texts(joined["label_class"]) if loop.task == "multiclass" else floats(joined["label"]),
+        labels=texts(joined["label_class"]) if loop.task == "multiclass" else floats(joined, "label"),
     )
 
 
@@ -151,19 +151,24 @@ def dataset(loop: Loop, rows: pl.DataFrame) -> Dataset:
         category_names=categories,
         keys=texts(rows["key"]),
         at_ms=rows["at_ms"].to_numpy(),
-        numbers=np.column_stack([floats(rows[column(name)]) for name in numbers]) if numbers else np.empty((n, 0)),
+        numbers=rows.select(map(filled, map(column, numbers))).to_numpy(order="c") if numbers else np.empty((n, 0)),
         categories=np.column_stack([texts(rows[column(name)]) for name in categories])
         if categories
         else np.empty((n, 0), dtype=object),
         labels=np.full(n, np.nan),
         versions=rows["version"].fill_null(-1).to_numpy(),
-        scores=floats(rows["score"]),
+        scores=floats(rows, "score"),
     )
 
 
-def floats(values: pl.Series) -> NDArray[np.float64]:
-    """Null is NaN."""
-    return values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+def filled(name: str) -> pl.Expr:
+    """A column of numbers; null is NaN."""
+    return pl.col(name).cast(pl.Float64).fill_null(float("nan"))
+
+
+def floats(rows: pl.DataFrame, name: str) -> NDArray[np.float64]:
+    """One of them."""
+    return rows.select(filled(name))[name].to_numpy()
 
 
 def texts(values: pl.Series) -> NDArray[np.object_]:
