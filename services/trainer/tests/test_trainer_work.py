@@ -1,10 +1,12 @@
 """From the log to the store and back: the cache, the rows, the same model once more."""
 
+import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from trimtab.contracts.codec import AvroCodec
 from trimtab.contracts.control import ModelTrained
 from trimtab.loops.model import Loop
 from trimtab.ml.scoring import Scorer
+from trimtab.runtime.bus import Part
 from trimtab.runtime.edge import Placed
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.records import Out
@@ -36,8 +39,8 @@ AT = 60 * DAY
 ROWS = 1_500
 
 
-async def bus_with(loop: Loop, rows: int = ROWS, signal: float = 1.5) -> MemoryBus:
-    bus = MemoryBus()
+async def bus_with(loop: Loop, rows: int = ROWS, signal: float = 1.5, on: MemoryBus | None = None) -> MemoryBus:
+    bus = on or MemoryBus()
     for topic in (topics.predictions(loop.name), topics.outcomes(loop.name)):
         bus.create(topic, loop.partitions)
     await write_history(bus.send, loop, range(rows), of=ROWS, signal=signal)
@@ -103,6 +106,45 @@ async def test_what_is_read_ahead_is_on_the_disk_when_a_request_comes(
     assert len(ahead) == 2 * LOOP.partitions
     found = (await gather(bus, tmp_path, LOOP, AT)).rows
     assert segments(tmp_path) == ahead
+    assert found.digest() == (await gather(bus, tmp_path / "other", LOOP, AT)).rows.digest()
+
+
+class Slow(MemoryBus):
+    """Whose readers give what they have at once, and then nothing for a long time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits, self.slow = asyncio.Event(), True
+
+    async def reader(self, starts: Mapping[Part, int]) -> Any:
+        reader = await super().reader(starts)
+        if not self.slow:
+            return reader
+        polls = iter([reader.poll(0.0)])
+
+        async def poll(_timeout_s: float) -> Any:
+            for given in polls:
+                return await given
+            self.waits.set()
+            return await asyncio.sleep(60)
+
+        return SimpleNamespace(poll=poll, positions=lambda: starts, close=reader.close)
+
+
+async def test_reading_ahead_that_is_given_up_keeps_what_it_has_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache, "AHEAD_RECORDS", 400)
+    bus = Slow()
+    await bus_with(LOOP, on=bus)
+    reading = asyncio.create_task(read_ahead(bus, tmp_path, LOOP))
+    await bus.waits.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert len(segments(tmp_path)) == LOOP.partitions, "of the predictions; the outcomes were not begun"
+    bus.slow = False
+    found = (await gather(bus, tmp_path, LOOP, AT)).rows
     assert found.digest() == (await gather(bus, tmp_path / "other", LOOP, AT)).rows.digest()
 
 

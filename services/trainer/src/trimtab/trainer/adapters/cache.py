@@ -1,5 +1,6 @@
 """Columns of a topic on the local disk, grown by what is new in the log. Losing it is only slower."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,10 @@ class Cache:
         return Cached(pl.concat(rows) if rows else reading.frame(()), ranges)
 
     async def read_ahead(self, topic: str, key: str, reading: Reading) -> None:
-        """If much is new in the log, read it now: the next `read` finds it on the disk. Nothing without the topic."""
+        """If much is new in the log, read it now: the next `read` finds it on the disk. Nothing without the topic.
+
+        Cancelled, it keeps what it has read so far.
+        """
         if topic not in await self.bus.catalog.describe([topic]):
             return
         place = await self._place(topic, key)
@@ -138,6 +142,11 @@ class Cache:
                         )
             for part, position in reader.positions().items():
                 reached[part] = self._keep(folders[part], reading.frame, held, part, reached[part], position)
+        except asyncio.CancelledError:
+            for part, records in held.items():
+                if records:
+                    self._keep(folders[part], reading.frame, held, part, reached[part], records[-1].offset + 1)
+            raise
         finally:
             await reader.close()
         return reached

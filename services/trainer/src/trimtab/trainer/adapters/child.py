@@ -31,7 +31,7 @@ from trimtab.trainer.errors import TrainingError
 log = structlog.get_logger(__name__)
 
 AGAIN_S = 1.0
-AHEAD_S = 15.0
+AHEAD_S = 5.0
 """How often the logs are looked at between orders."""
 NICENESS = 1
 """A fit gives way to serving, but does not starve beside it: at 5 it got an eighth of a busy core."""
