@@ -5,9 +5,11 @@ import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
-from trimtab.trainer.adapters.child import answer, next_line
+from structlog.testing import capture_logs
+from trimtab.trainer.adapters.child import ahead, answer, next_line
 from trimtab.trainer.adapters.fitting import Fitting
 from trimtab.trainer.adapters.orders import Order
 from trimtab.trainer.errors import ChildEndedError
@@ -56,10 +58,21 @@ async def test_a_killed_process_is_told_and_the_next_order_starts_another(stuck:
     await stuck.close()
 
 
-async def test_an_order_waits_while_kafka_is_away() -> None:
+@pytest.fixture
+def nowhere() -> dict[str, Any]:
+    """A place whose Kafka is away."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        nowhere = f"127.0.0.1:{taken.getsockname()[1]}"
-    waiting = asyncio.create_task(answer(b"{}", {"kafka": {"bootstrap_servers": nowhere}}))
+        return {"kafka": {"bootstrap_servers": f"127.0.0.1:{taken.getsockname()[1]}"}, "folder": "/nowhere"}
+
+
+async def test_nothing_is_read_ahead_while_kafka_is_away(nowhere: dict[str, Any]) -> None:
+    with capture_logs() as said:
+        await ahead({"rides": {}}, nowhere)
+    assert "KafkaConnectionError" in said[-1]["reason"]
+
+
+async def test_an_order_waits_while_kafka_is_away(nowhere: dict[str, Any]) -> None:
+    waiting = asyncio.create_task(answer(b"{}", nowhere))
     done, _ = await asyncio.wait([waiting], timeout=2.5)
     assert not done
     waiting.cancel()

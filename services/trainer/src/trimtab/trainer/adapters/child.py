@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from polars.exceptions import PolarsError
 
 from trimtab.runtime.errors import BusSilentError
 from trimtab.runtime.kafka import Connection, KafkaBus
@@ -101,7 +102,7 @@ async def ahead(known: Mapping[str, Mapping[str, Any]], place: Mapping[str, Any]
         async with KafkaBus(Connection(**place["kafka"])) as bus:
             for declared in known.values():
                 await read_ahead(bus, Path(place["folder"]), loop_of(declared))
-    except (KafkaError, BusSilentError, OSError) as error:
+    except (KafkaError, BusSilentError, OSError, PolarsError) as error:  # the last of a full disk
         log.warning("what is new in the log was not read ahead", reason=f"{type(error).__name__}: {error}")
 
 
