@@ -99,16 +99,20 @@ async def test_between_orders_there_is_time_for_something_that_gives_way_to_the_
     assert given_up == ["idle"]
 
 
-async def test_what_fails_between_orders_is_not_passed_over() -> None:
+async def test_whatever_fails_between_orders_is_told_and_takes_no_order_with_it() -> None:
+    tried = asyncio.Event()
+
     async def idle() -> None:
-        raise ZeroDivisionError
+        await ahead({"rides": {}}, {"kafka": None})
+        tried.set()
 
     ours, theirs = os.pipe()
-    with os.fdopen(ours, "rb") as lines:
+    with capture_logs() as said, os.fdopen(ours, "rb") as lines, os.fdopen(theirs, "wb", buffering=0) as orders:
         coming = asyncio.create_task(next_line(lines, idle, every_s=0.01))
-        with pytest.raises(ZeroDivisionError):
-            await coming
-        os.close(theirs)
+        await tried.wait()
+        orders.write(b"an order\n")
+        assert await coming == b"an order\n"
+    assert said[0]["reason"].startswith("TypeError")
 
 
 async def test_a_cancelled_order_kills_its_process(stuck: Fitting) -> None:

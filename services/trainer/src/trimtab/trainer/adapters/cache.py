@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from trimtab.runtime.bus import Bus, Part
+from trimtab.runtime.bus import Bus, Part, TopicInfo
 from trimtab.runtime.marks import is_mark
 from trimtab.runtime.records import Read
 from trimtab.runtime.schemas import Published, Resolver
@@ -91,7 +91,7 @@ class Cache:
 
     async def read(self, topic: str, key: str, reading: Reading) -> Cached:
         """The topic up to what is committed now: old segments from the disk, what is new from the log."""
-        place = await self._place(topic, key)
+        place = await self._place(topic, (await self.bus.catalog.describe([topic]))[topic], key)
         reached = await self._grow(place, reading)
         ranges = tuple(Range(topic, place.id, part.partition, place.firsts[part], reached[part]) for part in reached)
         files = [file for part in reached for file in chain(place.folders[part], place.firsts[part])]
@@ -103,14 +103,14 @@ class Cache:
 
         Cancelled, it keeps what it has read so far.
         """
-        if topic not in await self.bus.catalog.describe([topic]):
+        info = (await self.bus.catalog.describe([topic])).get(topic)
+        if info is None:
             return
-        place = await self._place(topic, key)
+        place = await self._place(topic, info, key)
         if sum(place.ends[part] - begin for part, begin in place.begins.items()) >= AHEAD_RECORDS:
             await self._grow(place, reading)
 
-    async def _place(self, topic: str, key: str) -> "_Place":
-        info = (await self.bus.catalog.describe([topic]))[topic]
+    async def _place(self, topic: str, info: TopicInfo, key: str) -> "_Place":
         parts = [Part(topic, number) for number in range(info.partitions)]
         bounds = await self.bus.catalog.bounds(parts)
         folders = {part: self.folder / info.id / key / str(part.partition) for part in parts}

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import structlog
 from aiokafka.errors import KafkaError, KafkaTimeoutError
-from polars.exceptions import PolarsError
 
 from trimtab.runtime.errors import BusSilentError
 from trimtab.runtime.kafka import Connection, KafkaBus
@@ -95,14 +94,16 @@ async def answered(shop: Workshop, order: Order, now_ns: Callable[[], int]) -> d
 
 
 async def ahead(known: Mapping[str, Mapping[str, Any]], place: Mapping[str, Any]) -> None:
-    """Read ahead for these loops, as they were declared. What hinders it is told: the next order says if it matters."""
+    """Read ahead for these loops, as they were declared. Whatever hinders it is told, and ends nothing: an order may be
+    on its way, and fails by itself if it has to.
+    """
     if not known:
         return
     try:
         async with KafkaBus(Connection(**place["kafka"])) as bus:
             for declared in known.values():
                 await read_ahead(bus, Path(place["folder"]), loop_of(declared))
-    except (KafkaError, BusSilentError, OSError, PolarsError) as error:  # the last of a full disk
+    except Exception as error:  # noqa: BLE001 an order that needs the same meets the same, and says so
         log.warning("what is new in the log was not read ahead", reason=f"{type(error).__name__}: {error}")
 
 
