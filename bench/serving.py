@@ -24,6 +24,8 @@ from trimtab.runtime.kafka.connection import Connection
 
 LIVE_PER_S = 20
 """The least rate of those at which latency is measured: a thousand times what the flights of 2013 came to."""
+IDLE_S = 20.0
+"""How long flights come in before the drift: one comes days after the fit before it, not in its last second."""
 PATIENCE_S = 120.0
 STEPS = (
     topics.RETRAIN_REQUESTED,
@@ -58,7 +60,7 @@ async def serving(running: Running, flights: Flights, first: int, told: Told) ->
     kafka, loop = running.addresses.kafka, flights.loop
     champion = _champion(running, loop.name)
     async with _live(kafka, flights, first, told):
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(IDLE_S)
         began_ms = int(time.time() * 1000)
         began_s = await write_drift(kafka, loop.name, champion, began_ms)
         try:
