@@ -165,6 +165,7 @@ class Campaign:
     async def _blows(self, scene: Scene) -> None:
         """One fault after the other, until there were rounds and events enough."""
         await scene.begun()
+        await scene.warmed()
         least, enough = 1 + self._plan.rounds * len(self._plan.faults), self._plan.events
         self._say(f"at least {least} faults and {enough:,} events" if enough else f"{least} faults")
         for number, fault in enumerate(rounds(self._plan.faults, self._rng), 1):

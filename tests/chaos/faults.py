@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CALM_S, WARM_S = 2.0, 10.0
 """Between two faults everything flows for so long, at least (the latter after a broker's start: its JVM compiles)."""
+STEADY_S, MOST_S = 1.5, 60.0
+"""After such a start also until no partition has been silent for so long lately, as far as that comes in time."""
 BEHIND_S, FAR_BEHIND_S = 1.5, 15.0
 """The flow is back when everything has been predicted that was sent so long ago (the latter on a crowded machine),"""
 SILENT_S = 3.0
@@ -48,6 +50,19 @@ class Scene:
     async def begun(self) -> None:
         """Wait for the first outcomes. Raises StuckError."""
         await self._until(lambda: self.reader.outcomes.silent_since_s > 0, time.monotonic())
+
+    async def warmed(self) -> None:
+        """Wait until brokers that have been started do not stall the flow by themselves any more."""
+        deadline_s = time.monotonic() + MOST_S
+        await asyncio.sleep(WARM_S)
+        while self.longest_gap_s(time.monotonic() - WARM_S, time.monotonic()) > STEADY_S:
+            if time.monotonic() > deadline_s:
+                return
+            await asyncio.sleep(LOOK_S)
+
+    def longest_gap_s(self, since_s: float, until_s: float) -> float:
+        """The longest time without a new prediction, or without a new outcome, in any partition."""
+        return max(seen.longest_gap_s(since_s, until_s) for seen in (self.reader.predictions, self.reader.outcomes))
 
     async def recovered(self, since_s: float) -> float:
         """Wait until all is ready and flows; returns the seconds since then. Raises StuckError."""
@@ -102,9 +117,8 @@ async def inject(fault: Fault, scene: Scene) -> Injected:
     began_s, brokers = time.monotonic(), scene.victims.serving_brokers()
     recovery_s = await fault.blow(scene)
     over_s = time.monotonic()
-    await asyncio.sleep(CALM_S if scene.victims.serving_brokers() == brokers else WARM_S)
-    seen = (scene.reader.predictions, scene.reader.outcomes)
-    stall_s = max(one.longest_gap_s(began_s, over_s) for one in seen)
+    await (asyncio.sleep(CALM_S) if scene.victims.serving_brokers() == brokers else scene.warmed())
+    stall_s = scene.longest_gap_s(began_s, over_s)
     return Injected(fault.name, scene.stream.stretch, round(stall_s, 2), round(recovery_s, 2))
 
 

@@ -19,12 +19,14 @@ from trimtab.testing.plane import Violation
 NOWHERE = "none of them"
 """What is wrong and belongs to no stretch."""
 STALL_LIMITS_S: Mapping[str, float] = {
-    **{f"kill {name}": 4.0 for name in SERVICES},
+    **{f"kill {name}{which}": 4.0 for name in SERVICES for which in ("", " of 2", " of 2 (loaded)")},
     "kill for good": 10.0,
     "kill the broker": 20.0,
-    "kill one of 3 brokers": 20.0,
-    "kill a leader": 20.0,
-    "kill a coordinator": 20.0,
+    **{
+        f"kill {one}{load}": 20.0
+        for one in ("one of 3 brokers", "a leader", "a coordinator")
+        for load in ("", " (loaded)")
+    },
 }
 """How long nothing may come after one process was killed. A longer stall is shown, and fails nothing: what else the
 machine does may be the cause."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 from trimtab.contracts import envelope, times
-from trimtab.runtime import marks, position
+from trimtab.runtime import marks, position, session
 from trimtab.runtime.bus import Declared, Part, TopicInfo
 from trimtab.runtime.errors import FencedError
 from trimtab.runtime.marks import Mark
@@ -142,6 +142,24 @@ async def test_what_goes_in_comes_out_once_also_over_a_restart(lab: Lab) -> None
     await lab.append(numbers(lab.prefix + "in", range(500, 800)))
     async with Running([stage], lab.bus):
         assert_counted_once(await all_out(lab, 800), 800)
+
+
+async def test_what_waits_in_the_log_is_in_the_first_transaction(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty one before it would hold it up; a partition in which nothing waits does not wait for anything either."""
+    monkeypatch.setattr(session, "FIRST_S", 60.0)
+    stage, before = counting(lab), list[int]()
+
+    def step(partition: int, tables: Tables, batch: Batch) -> Result:
+        [worker] = running.workers
+        before.extend(task.transactions for task in worker.status().tasks if task.partition == partition)
+        return stage.step(partition, tables, batch)
+
+    await create(lab, stage)
+    await lab.append([Out(lab.prefix + "in", b"k", b"1")])
+    async with Running([replace(stage, step=step)], lab.bus) as running:
+        await all_out(lab, 1)
+        await running.until(running.settled)
+    assert before[0] == 0
 
 
 async def test_a_table_with_a_topic_of_its_own_is_restored_from_there(lab: Lab) -> None:

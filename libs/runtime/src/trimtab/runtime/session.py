@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -34,6 +34,9 @@ from trimtab.runtime.tracing import NO_TRACING, UNTRACED, Traced, Tracing
 log = structlog.get_logger(__name__)
 
 NOTHING = Result()
+FIRST_S = 0.25
+"""What came while nobody worked is on its way: the first step waits so long for it, for an empty transaction would only
+hold it up."""
 SLOW_STEP_S = 2.0
 """A step that takes longer costs the process heartbeats: such work belongs into an effect."""
 
@@ -137,6 +140,8 @@ class Session:
             resumed = self._stage.resume(self._partition, self._opened.tables)
         self.effects.start(resumed)
         try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), FIRST_S)
             while not self.closing:
                 if self.refusal is not None:
                     raise self.refusal

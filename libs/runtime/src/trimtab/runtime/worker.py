@@ -17,7 +17,8 @@ from trimtab.runtime.views import Views
 
 log = structlog.get_logger(__name__)
 
-_POLL_S = 0.2
+_POLL_S, _JOINING_S = 0.2, 0.02
+"""How long a poll may take; while the group has not given out its tasks yet, that is what they would wait for."""
 AWAITED_REST_S = 0.05
 """Where the beginnings of grains of time are awaited, fetches rest no longer: they bring the news."""
 
@@ -125,7 +126,7 @@ class Worker:
             while not self._closing.is_set():
                 self._reconcile()
                 consumer.rest(self._rest_s())
-                self._dispatch(await consumer.poll(_POLL_S))
+                self._dispatch(await consumer.poll(_JOINING_S if self._units is None else _POLL_S))
                 if watch.done():
                     watch.result()
         finally:

@@ -78,7 +78,8 @@ def _settled(worker: Worker) -> bool:
     stage = worker.stage
     clocked = any(source.clock != "none" for source in stage.inputs)
     return len(status.tasks) == stage.partitions and all(
-        task.state in STANDING or (task.state == "running" and task.lag == 0 and (task.idle or not clocked))
+        task.state in STANDING
+        or (task.state == "running" and task.transactions > 0 and task.lag == 0 and (task.idle or not clocked))
         for task in status.tasks
     )
 
