@@ -72,7 +72,7 @@ async def test_nothing_is_read_ahead_while_kafka_is_away(nowhere: dict[str, Any]
 
 
 async def test_an_order_waits_while_kafka_is_away(nowhere: dict[str, Any]) -> None:
-    waiting = asyncio.create_task(answer(b"{}", nowhere))
+    waiting = asyncio.create_task(answer(ORDER, nowhere))
     done, _ = await asyncio.wait([waiting], timeout=2.5)
     assert not done
     waiting.cancel()

@@ -37,11 +37,11 @@ NICENESS = 1
 """A fit gives way to serving, but does not starve beside it: at 5 it got an eighth of a busy core."""
 
 
-async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
-    """What `answered` gives for an order and a place as they come in. While Kafka is away it begins again and again."""
+async def answer(order: Order, place: dict[str, Any]) -> dict[str, Any]:
+    """What `answered` gives for an order, and a place as it comes in. While Kafka is away it begins again and again."""
     while True:
         try:
-            return await _answer(line, place)
+            return await _answer(order, place)
         except (KafkaError, BusSilentError) as error:
             if not (isinstance(error, BusSilentError | KafkaTimeoutError) or error.retriable):
                 raise
@@ -49,7 +49,7 @@ async def answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
             await asyncio.sleep(AGAIN_S)
 
 
-async def _answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
+async def _answer(order: Order, place: dict[str, Any]) -> dict[str, Any]:
     async with KafkaBus(Connection(**place["kafka"])) as bus:
         with another_core() as beside:
             shop = Workshop(
@@ -62,7 +62,7 @@ async def _answer(line: bytes, place: dict[str, Any]) -> dict[str, Any]:
                 train=partial(train, beside=beside),
                 beside=beside,
             )
-            return await answered(shop, order_from(line), time.time_ns)
+            return await answered(shop, order, time.time_ns)
 
 
 @contextmanager
@@ -124,9 +124,9 @@ async def work(lines: BinaryIO, answers: BinaryIO, place: dict[str, Any]) -> Non
     """Answer orders until there are no more."""
     known: dict[str, Mapping[str, Any]] = {}
     while line := await next_line(lines, lambda: ahead(known, place)):
-        declared = order_from(line).declared
-        known[declared["loop"]] = declared
-        answers.write(json.dumps(await answer(line, place)).encode() + b"\n")
+        order = order_from(line)
+        known[order.declared["loop"]] = order.declared
+        answers.write(json.dumps(await answer(order, place)).encode() + b"\n")
 
 
 def main() -> None:
