@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CALM_S, WARM_S = 2.0, 10.0
 """Between two faults everything flows for so long, at least (the latter after a broker's start: its JVM compiles)."""
 STEADY_S, MOST_S = 1.5, 60.0
-"""After such a start also until no partition has been silent for so long lately, as far as that comes in time."""
+"""After such a start also until no partition has been silent for so long within the last WARM_S, and MOST_S at most."""
 BEHIND_S, FAR_BEHIND_S = 1.5, 15.0
 """The flow is back when everything has been predicted that was sent so long ago (the latter on a crowded machine),"""
 SILENT_S = 3.0

@@ -18,7 +18,7 @@ from trimtab.runtime.views import Views
 log = structlog.get_logger(__name__)
 
 _POLL_S, _JOINING_S = 0.2, 0.02
-"""How long a poll may take; while the group has not given out its tasks yet, that is what they would wait for."""
+"""How long a poll may take: the latter until the group has given out its tasks, which are opened only after a poll."""
 AWAITED_REST_S = 0.05
 """Where the beginnings of grains of time are awaited, fetches rest no longer: they bring the news."""
 
