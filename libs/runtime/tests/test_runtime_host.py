@@ -176,6 +176,25 @@ async def test_a_loop_that_cannot_be_prepared_while_the_log_is_silent_starts_whe
         assert await out(bus, "a", 1) == [b"one v1"]
 
 
+async def test_a_refused_version_leaves_no_view_behind() -> None:
+    bus, colours = MemoryBus(loop_topics("a") | {"colours": 1}), Colours("colours")
+
+    async def unprepared() -> None:
+        raise ValueError("no such thing")
+
+    def work(declared: LoopDeclared) -> LoopWork:
+        found = suffixing(declared)
+        assert found is not None
+        return replace(found, views=[colours], prepare=unprepared) if declared.version == 2 else found
+
+    async with following(bus, Service("suffix", work=work)) as (loops, views):
+        bus.append([declaration("a", 1), declaration("a", 2), Out("a.in", b"k", b"one")])
+        await until(lambda: "a" in loops.states and loops.states["a"].state == "refused")
+        await until(lambda: colours.topic not in {one.view.topic for one in views.all()})
+        bus.append([declaration("a", 3)])
+        assert await out(bus, "a", 1) == [b"one v3"]
+
+
 async def test_a_task_that_waits_behind_a_transaction_without_an_end_says_so() -> None:
     bus, service = MemoryBus(loop_topics("a")), Service("suffix", work=suffixing)
     hanging = bus.transactions("hanging", "nobody")

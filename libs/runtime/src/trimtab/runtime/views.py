@@ -9,7 +9,7 @@ from trimtab.contracts import telemetry
 from trimtab.runtime import marks
 from trimtab.runtime.bus import Bus, Part, Reader
 from trimtab.runtime.control import Refused
-from trimtab.runtime.errors import TopicMissingError
+from trimtab.runtime.errors import BusSilentError, TopicMissingError
 from trimtab.runtime.progress import Progress, WriterClock, writer_clock
 from trimtab.runtime.records import Read
 from trimtab.runtime.schemas import Published, Resolver
@@ -17,7 +17,7 @@ from trimtab.runtime.stage import UNKNOWN_MS, AvroView, Measure, PreparedView, R
 
 log = structlog.get_logger(__name__)
 
-_POLL_S = 1.0
+_POLL_S, _AGAIN_S = 1.0, 0.1
 
 
 class ViewReader:
@@ -48,15 +48,26 @@ class ViewReader:
 
     async def run(self) -> None:
         """Read until cancelled. Whatever the view raises ends it: a view that missed a record is wrong."""
-        partitions = await self._partitions()
-        if self.view.clock == "marks":
-            self.progress = Progress({str(part.partition): writer_clock(self.view.writers) for part in partitions})
-        bounds = await self._bus.catalog.stable(partitions)  # what is uncommitted may be our own predecessor's
-        reader = await self._bus.reader({part: begin for part, (begin, _) in bounds.items()})
+        reader, ends = await self._opened()
         try:
-            await self._follow(reader, {part: end for part, (_, end) in bounds.items()})
+            await self._follow(reader, ends)
         finally:
             await reader.close()
+
+    async def _opened(self) -> tuple[Reader, Mapping[Part, int]]:
+        """A reader, and to where it is to be read; again and again while the log does not answer."""
+        while True:
+            try:
+                partitions = await self._partitions()
+                bounds = await self._bus.catalog.stable(partitions)  # what is uncommitted may be our own predecessor's
+                reader = await self._bus.reader({part: begin for part, (begin, _) in bounds.items()})
+            except BusSilentError as error:
+                log.warning("view waits for the log", topic=self.view.topic, error=str(error))
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            if self.view.clock == "marks":
+                self.progress = Progress({str(part.partition): writer_clock(self.view.writers) for part in partitions})
+            return reader, {part: end for part, (_, end) in bounds.items()}
 
     async def _partitions(self) -> list[Part]:
         topic = self.view.topic

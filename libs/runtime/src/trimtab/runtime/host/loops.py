@@ -150,10 +150,12 @@ class Loops:
             found = work(declared)
             views = [] if found is None else [*found.views, *(view for stage in found.stages for view in stage.views)]
             state.views = [*state.views, *views]
+            read = [self._views.start(view).ready for view in views]
             if found is not None:
                 await self._prepare(declared, found)
-            await asyncio.gather(*(self._views.start(view).ready.wait() for view in views))
+            await asyncio.gather(*(one.wait() for one in read))
         except Exception as error:
+            state.views = () if before is None else before.views
             state.state, state.reason = "refused", f"{type(error).__name__}: {error}"
             log.error("loop refused", loop=declared.loop, version=declared.version, error=state.reason, exc_info=error)
             return

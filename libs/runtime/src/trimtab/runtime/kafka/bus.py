@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Self
 
 from trimtab.runtime.bus import Membership, Part
-from trimtab.runtime.kafka.catalog import KafkaCatalog
+from trimtab.runtime.kafka.catalog import KafkaCatalog, patiently
 from trimtab.runtime.kafka.connection import Connection
 from trimtab.runtime.kafka.consumer import KafkaConsumer
 from trimtab.runtime.kafka.reader import KafkaReader
@@ -50,7 +50,10 @@ class KafkaBus:
         return KafkaTransactions(self._connection, transactional_id, group)
 
     async def reader(self, starts: Mapping[Part, int]) -> KafkaReader:
-        """Read partitions from these offsets on."""
+        """Read partitions from these offsets on. Raises BusSilentError."""
+        return await patiently("connect", lambda: self._reader(starts))
+
+    async def _reader(self, starts: Mapping[Part, int]) -> KafkaReader:
         reader = KafkaReader(self._connection, starts)
         await reader.start()
         return reader

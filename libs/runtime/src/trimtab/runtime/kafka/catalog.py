@@ -50,20 +50,20 @@ class KafkaCatalog:
 
     async def describe(self, topics: Collection[str]) -> Mapping[str, TopicInfo]:
         """Identity and size of topics; those that do not exist are left out."""
-        found = await _patiently("describe topics", lambda: self._topics(topics))
+        found = await patiently("describe topics", lambda: self._topics(topics))
         return {name: topic.info for name, topic in found.items()}
 
     async def bounds(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
         """First and next offset of each partition, uncommitted records included. Raises TopicMissingError."""
-        return await _patiently("list offsets", lambda: self._bounds(parts, _UNCOMMITTED))
+        return await patiently("list offsets", lambda: self._bounds(parts, _UNCOMMITTED))
 
     async def stable(self, parts: Collection[Part]) -> Mapping[Part, tuple[int, int]]:
         """The same for who reads committed records, to the first open transaction. Raises TopicMissingError."""
-        return await _patiently("list offsets", lambda: self._bounds(parts, _COMMITTED))
+        return await patiently("list offsets", lambda: self._bounds(parts, _COMMITTED))
 
     async def committed(self, group: str, parts: Collection[Part]) -> Mapping[Part, int]:
         """The group's committed offsets, where there are any."""
-        return await _patiently("fetch offsets", lambda: self._committed(group, parts))
+        return await patiently("fetch offsets", lambda: self._committed(group, parts))
 
     async def _ask(self, request: TopicIdsRequest) -> Any:
         node = self._client.get_random_node()
@@ -93,12 +93,14 @@ class KafkaCatalog:
             if part.topic not in topics:
                 raise TopicMissingError(part.topic)
             by_leader[topics[part.topic].leaders.get(part.partition, -1)].append(part)
-        found: dict[Part, tuple[int, int]] = {}
-        for leader, led in by_leader.items():
-            first = await self._offsets(leader, led, _EARLIEST, isolation)
-            last = await self._offsets(leader, led, _LATEST, isolation)
-            found |= {part: (first[part], last[part]) for part in led}
-        return found
+        first, last = await asyncio.gather(
+            self._ends(by_leader, _EARLIEST, isolation), self._ends(by_leader, _LATEST, isolation)
+        )
+        return {part: (first[part], last[part]) for part in parts}
+
+    async def _ends(self, by_leader: Mapping[int, Collection[Part]], which: int, isolation: int) -> dict[Part, int]:
+        asked = [self._offsets(leader, led, which, isolation) for leader, led in by_leader.items()]
+        return {part: offset for answer in await asyncio.gather(*asked) for part, offset in answer.items()}
 
     async def _offsets(self, leader: int, parts: Collection[Part], which: int, isolation: int) -> dict[Part, int]:
         if leader < 0:
@@ -132,7 +134,7 @@ class KafkaCatalog:
         return found
 
 
-async def _patiently(request: str, ask: Callable[[], Awaitable[T]]) -> T:
+async def patiently(request: str, ask: Callable[[], Awaitable[T]]) -> T:
     """Ask again while the broker says that it cannot answer yet. Raises BusSilentError."""
     timeout_s = REQUEST_TIMEOUT_MS / 1000
     try:
