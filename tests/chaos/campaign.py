@@ -39,7 +39,7 @@ from typing import Any, TypeVar
 import evidence
 import numpy as np
 from brokers import BROKERS, LOADED, REPLICAS
-from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, Fault, Injected, Scene, inject, rounds
+from faults import BEHIND_S, FAR_BEHIND_S, FAULTS, KILLS, STEADY_S, Fault, Injected, Scene, inject, rounds
 from flow import Sender, drained, reading
 from network import FULL_DISK, NETWORK, Network, network
 from oracle import judged
@@ -165,7 +165,8 @@ class Campaign:
     async def _blows(self, scene: Scene) -> None:
         """One fault after the other, until there were rounds and events enough."""
         await scene.begun()
-        await scene.warmed()
+        if not await scene.warmed():
+            self._say(f"the flow still stalls by itself for more than {STEADY_S:g} s: so it will under faults")
         least, enough = 1 + self._plan.rounds * len(self._plan.faults), self._plan.events
         self._say(f"at least {least} faults and {enough:,} events" if enough else f"{least} faults")
         for number, fault in enumerate(rounds(self._plan.faults, self._rng), 1):

@@ -51,14 +51,15 @@ class Scene:
         """Wait for the first outcomes. Raises StuckError."""
         await self._until(lambda: self.reader.outcomes.silent_since_s > 0, time.monotonic())
 
-    async def warmed(self) -> None:
-        """Wait until brokers that have been started do not stall the flow by themselves any more."""
+    async def warmed(self) -> bool:
+        """Wait until brokers that have been started do not stall the flow by themselves any more; whether it came."""
         deadline_s = time.monotonic() + MOST_S
         await asyncio.sleep(WARM_S)
         while self.longest_gap_s(time.monotonic() - WARM_S, time.monotonic()) > STEADY_S:
             if time.monotonic() > deadline_s:
-                return
+                return False
             await asyncio.sleep(LOOK_S)
+        return True
 
     def longest_gap_s(self, since_s: float, until_s: float) -> float:
         """The longest time without a new prediction, or without a new outcome, in any partition."""
