@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, and databases that go away: what was promised stands, and goes on with the room."""
+"""Disks that are full or read-only, and databases and buckets that go away: what was promised stands, and goes on."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +21,9 @@ from trimtab.runtime.edge import Placed
 from trimtab.runtime.errors import EdgeBusyError
 from trimtab.runtime.memory import MemoryBus
 from trimtab.runtime.records import Out, Record
-from trimtab.store.blobs import BlobStore, MemoryBlobs
+from trimtab.store.blobs import BlobStore, MemoryBlobs, digest_of
 from trimtab.store.sql import create_sql_engine
+from trimtab.testing.bucket import State, bucket
 from trimtab.testing.declarations import declared, offers
 from trimtab.testing.disks import NoDiskError, SmallDisk, small_disk
 from trimtab.testing.history import write_history
@@ -122,29 +123,52 @@ async def test_a_registry_whose_database_is_away_says_so(tmp_path: Path) -> None
     assert "the database cannot be used now" in answer.json()["detail"]
 
 
-async def test_an_object_store_that_takes_nothing_fails_the_training_and_not_the_next(
-    disk: SmallDisk, tmp_path: Path
-) -> None:
+ORDER = Order(declared(LOOP).model_dump(by_alias=True, mode="json"), "r1", "first", 60 * DAY_MS, None, None)
+
+
+async def workshop(store: BlobStore, folder: Path) -> Workshop:
+    """A trainer's, with a history to learn from."""
     bus = MemoryBus()
     for topic in (topics.predictions(LOOP.name), topics.outcomes(LOOP.name)):
         bus.create(topic, LOOP.partitions)
     await write_history(bus.send, LOOP, range(1_500), of=1_500)
-    store = BlobStore(disk.folder.as_uri())
-    shop = Workshop(bus, store, tmp_path / "columns", "cluster", "1.0", "0" * 64)
-    order = Order(declared(LOOP).model_dump(by_alias=True, mode="json"), "r1", "first", 60 * DAY_MS, None, None)
+    return Workshop(bus, store, folder / "columns", "cluster", "1.0", "0" * 64)
 
+
+async def test_an_object_store_that_takes_nothing_fails_the_training_and_not_the_next(
+    disk: SmallDisk, tmp_path: Path
+) -> None:
+    store = BlobStore(disk.folder.as_uri())
+    shop = await workshop(store, tmp_path)
     disk.fill()
-    full = await answered(shop, order, lambda: 0)
+    full = await answered(shop, ORDER, lambda: 0)
     disk.empty()
     disk.make_read_only()
-    read_only = await answered(shop, order, lambda: 0)
+    read_only = await answered(shop, ORDER, lambda: 0)
     disk.make_read_only(False)
     assert (full["failed"], read_only["failed"]) == ("store", "store")
     assert "has no room" in full["error"]
     assert "write permission" in read_only["error"]
     assert not list(disk.folder.iterdir())
-    made = (await answered(shop, order, lambda: 0))["trained"]
+    made = (await answered(shop, ORDER, lambda: 0))["trained"]
     assert store.has(made["model"]["digest"])
+
+
+@pytest.mark.parametrize("state", ["unavailable", "silent", "cut", "answer lost"])
+async def test_a_bucket_that_is_away_fails_the_training_and_not_the_next(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bucket() as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        store = BlobStore("s3://bucket/models", retries=1)
+        shop = await workshop(store, tmp_path)
+        made.state = state
+        failed = await answered(shop, ORDER, lambda: 0)
+        assert (failed["failed"], "cannot be used" in failed["error"]) == ("store", True)
+        made.state = "serving"
+        model = (await answered(shop, ORDER, lambda: 0))["trained"]["model"]["digest"]
+        assert digest_of(store.get(model)) == model
 
 
 class KafkaAway:

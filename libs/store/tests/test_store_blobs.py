@@ -3,10 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -19,6 +16,7 @@ from trimtab.store.errors import (
     BlobMissingError,
     StoreUnreachableError,
 )
+from trimtab.testing.bucket import Bucket, State, bucket
 
 NOTHING = "0" * 64
 
@@ -123,42 +121,41 @@ def test_a_bucket_that_does_not_answer() -> None:
         blobs.get(NOTHING)
 
 
-class Bucket(BaseHTTPRequestHandler):
-    """Keeps what is put under its path, over plain HTTP."""
-
-    kept: ClassVar[dict[str, bytes]] = {}
-
-    def do_PUT(self) -> None:
-        self.kept[self.path] = self.rfile.read(int(self.headers["content-length"]))
-        self.answer(b"")
-
-    def do_GET(self) -> None:
-        self.answer(self.kept[self.path])
-
-    def answer(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("content-length", str(len(body)))
-        self.send_header("etag", '"1"')
-        self.send_header("last-modified", "Fri, 27 Nov 2026 00:00:00 GMT")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        del format, args
+def use(made: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients find it."""
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
 
 
 def test_a_bucket_that_the_usual_variables_describe(monkeypatch: pytest.MonkeyPatch) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    with bucket() as made:
+        use(made, monkeypatch)
         blobs = BlobStore("s3://bucket/models", retries=0)
         blobs.put(b"abc")
+        blobs.put(b"abc")
         assert blobs.get(digest_of(b"abc")) == b"abc"
-        assert list(Bucket.kept) == [f"/bucket/models/{digest_of(b'abc')}"]
-        server.shutdown()
+        assert made.kept == {f"/bucket/models/{digest_of(b'abc')}": b"abc"}
+        assert (blobs.has(digest_of(b"abc")), blobs.has(NOTHING)) == (True, False)
+        with pytest.raises(BlobMissingError):
+            blobs.get(NOTHING)
+
+
+@pytest.mark.parametrize("state", ["unavailable", "silent", "cut", "answer lost"])
+def test_a_bucket_that_is_away_says_so_and_keeps_nothing_by_halves(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bucket() as made:
+        use(made, monkeypatch)
+        blobs = BlobStore("s3://bucket/models", retries=1)
+        blobs.put(b"old")
+        made.state = state
+        with pytest.raises(StoreUnreachableError, match="credentials and the network"):
+            blobs.put(b"new")
+        with pytest.raises(StoreUnreachableError):
+            blobs.get(digest_of(b"old"))
+        made.state = "serving"
+        assert blobs.put(b"new") == digest_of(b"new")
+        assert [blobs.get(digest_of(data)) for data in (b"old", b"new")] == [b"old", b"new"]
 
 
 def child(code: str, folder: Path) -> str:

@@ -20,9 +20,10 @@ from trimtab.ml.scoring import SPEC_KEY
 from trimtab.ml.training import fit
 from trimtab.predictor.adapters.deployments import DeploymentsView
 from trimtab.runtime.records import Record
-from trimtab.store.blobs import BlobStore, MemoryBlobs
+from trimtab.store.blobs import Blobs, BlobStore, MemoryBlobs
 from trimtab.store.errors import StoreError, StoreReadOnlyError, StoreUnreachableError
 from trimtab.store.signing import Signer
+from trimtab.testing.bucket import State, bucket
 from trimtab.testing.declarations import offers
 
 LOOP = offers()
@@ -267,7 +268,7 @@ ONE = Vectors(
 )
 
 
-def history(blobs: MemoryBlobs, count: int) -> list[ModelRef]:
+def history(blobs: Blobs, count: int) -> list[ModelRef]:
     """Models of a loop's versions 1 to `count`, each with a blob of its own."""
     return [ref(version=n, digest=blobs.put(blob(centres=[float(n)]))) for n in range(1, count + 1)]
 
@@ -380,3 +381,24 @@ async def test_at_a_start_a_store_that_does_not_answer_holds_up_the_view_alone()
     blobs.answers.set()
     await preparing
     assert (serving(view, 9_000), view.refused) == (2, {})
+
+
+@pytest.mark.parametrize("state", ["unavailable", "silent", "cut", "answer lost"])
+async def test_while_the_bucket_is_away_the_model_before_serves_and_when_it_is_back_the_next(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bucket() as made:
+        for name, value in made.environment.items():
+            monkeypatch.setenv(name, value)
+        blobs = BlobStore("s3://bucket/models", retries=1)
+        first, second = history(blobs, 2)
+        view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())
+        view.apply([change(1, champion=first)])
+        await view.prepare()
+        made.state = state
+        view.apply([change(2, champion=second)])
+        await view.look()
+        assert (serving(view, 9_000), "cannot be used" in view.refused[2]) == (1, True)
+        made.state = "serving"
+        await view.look()
+        assert (serving(view, 9_000), view.refused) == (2, {})

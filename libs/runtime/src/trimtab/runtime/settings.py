@@ -76,7 +76,9 @@ class RuntimeSettings(BaseSettings):
 class StoreSettings(Part):
     """Blobs, for the services that keep some."""
 
-    url: str = Field("", description="where blobs are kept: file:///… or s3://bucket/prefix")
+    url: str = Field(
+        "", description="where blobs are kept: file:///… or s3://bucket/prefix (AWS_TIMEOUT, 30s: for one)"
+    )
 
 
 class SigningSettings(Part):

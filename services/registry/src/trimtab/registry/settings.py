@@ -22,7 +22,7 @@ class SigningSettings(Part):
 class StoreSettings(Part):
     """Where models are."""
 
-    url: str = Field(description="where blobs are kept: file:///… or s3://bucket/prefix")
+    url: str = Field(description="where blobs are kept: file:///… or s3://bucket/prefix (AWS_TIMEOUT, 30s: for one)")
 
 
 class DatabaseSettings(Part):
