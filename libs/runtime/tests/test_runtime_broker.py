@@ -8,6 +8,7 @@ from typing import Any, Literal
 import aiokafka.errors as kafka_errors
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.conn import create_conn
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import (
@@ -204,6 +205,43 @@ async def test_a_network_that_loses_the_requests_of_transactions_loses_no_record
         assert_exactly_once(await outputs(kafka_lab, 1_000), 1_000)
     assert lost[ENDS[spoken - 1].__name__] > 0
     assert lost[WRITES[spoken - 1].__name__] > 0
+
+
+@pytest.mark.usefixtures("spoken")
+async def test_a_coordinator_that_is_not_there_is_looked_for_again_and_the_transaction_goes_on(
+    kafka_lab: KafkaLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its broker is gone, and a lookup fails: nothing was sent, so nothing is in doubt."""
+    lab, source, target = kafka_lab, Part(kafka_lab.prefix + "in", 0), Part(kafka_lab.prefix + "out", 0)
+    gone, unfound, lookup = Counter[str](), list[str](), AIOKafkaClient.coordinator_lookup
+    offsets = (AddOffsetsToTxnRequest, TxnOffsetCommitRequest, TxnOffsetCommitV5Request)
+
+    def away(send: Any) -> Any:
+        async def spoilt(node: int, request: Any, **more: Any) -> Any:
+            kind = type(request).__name__
+            if isinstance(request, (*offsets, *ENDS)) and gone[kind] < 2:
+                gone[kind] += 1
+                raise kafka_errors.NodeNotReadyError
+            return await send(node, request, **more)
+
+        return spoilt
+
+    async def failing_once(client: AIOKafkaClient, kind: CoordinationType, key: str) -> int:
+        if gone and key not in unfound:
+            unfound.append(key)
+            raise kafka_errors.GroupCoordinatorNotAvailableError
+        return int(await lookup(client, kind, key))
+
+    await lab.create({source.topic: 1, target.topic: 1})
+    transactions = SpoiltTransactions(lab, lab.prefix + "id", lab.prefix + "g", away)
+    await transactions.open()
+    monkeypatch.setattr(AIOKafkaClient, "coordinator_lookup", failing_once)
+    for value in (b"one", b"two"):
+        await transactions.commit({target: [Out(target.topic, b"k", value)]}, {source: 0})
+    await transactions.close()
+    assert set(gone.values()) == {2}
+    assert set(unfound) == {lab.prefix + "g", lab.prefix + "id"}
+    assert [record.value for record in await lab.read(target.topic)] == [b"one", b"two"]
 
 
 async def test_a_write_of_an_earlier_transaction_that_arrives_late_is_refused(kafka_lab: KafkaLab) -> None:

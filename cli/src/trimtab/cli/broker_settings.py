@@ -70,7 +70,8 @@ def replication(brokers: int) -> Mapping[str, str]:
     """Copies of everything, and how many must have a record before it counts as written: all but one.
 
     Who copies asks whenever anything came, and each time for all partitions that its fetcher has: three fetchers ask
-    more often for a third each, which together is less.
+    more often for a third each, which together is less. Offsets wait longer for their copies than the 5 s of Kafka:
+    until a broker that was killed is known to be, and its transactions need not begin anew.
 
     >>> replication(3)["default.replication.factor"], replication(3)["min.insync.replicas"]
     ('3', '2')
@@ -83,6 +84,7 @@ def replication(brokers: int) -> Mapping[str, str]:
         "default.replication.factor": str(copies),
         "min.insync.replicas": written,
         "num.replica.fetchers": str(copies),
+        "offsets.commit.timeout.ms": "9000",
         "offsets.topic.replication.factor": str(copies),
         "transaction.state.log.replication.factor": str(copies),
         "transaction.state.log.min.isr": written,

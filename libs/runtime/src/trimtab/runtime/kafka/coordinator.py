@@ -3,7 +3,7 @@
 aiokafka's producer repeats a request that got no answer, with the same epoch. The first copy may arrive late, after the
 next transaction has begun, and end that one half written. So here no answer, or one that leaves open what
 happened, is final: only a new producer (a new epoch) makes late copies harmless. An answer that says "not done" is
-followed by another try.
+followed by another try, and so is a coordinator that is not to be found or reached: nothing was sent then.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _NOT_ATTEMPTED = 55
 _LOST_OWNERSHIP = {_OLD_EPOCH, _INVALID_STATE, _FENCED}
 BETWEEN_S = 0.001
 """Wait while the broker writes the last transaction's markers."""
-_PAUSE_S = 0.05
+_PAUSE_S, _AWAY_S = 0.05, 0.2
 TRANSACTION_VERSION, _V2 = "transaction.version", 2
 
 
@@ -116,10 +116,17 @@ class Coordinator:
             await asyncio.sleep(BETWEEN_S if codes == {CONCURRENT} else _PAUSE_S)
 
     async def _answer(self, request: Any, kind: CoordinationType, key: str) -> tuple[Any, set[int]]:
-        """The answer, and its error codes; none when it was done."""
+        """The answer, and its error codes; none when it was done. Where nobody is there, another may be, in a while."""
         try:
             node = await self._node(kind, key)
+        except kafka_errors.KafkaError as error:
+            if not error.retriable:
+                raise
+            return None, await _nobody()
+        try:
             response = await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+        except kafka_errors.NodeNotReadyError:  # raised before anything is sent
+            return None, await _nobody()
         except kafka_errors.KafkaError as error:
             raise OutcomeUnknownError(self._id, type(request).__name__) from error
         single = getattr(response, "error_code", None)
@@ -130,6 +137,11 @@ class Coordinator:
         if (kind, key) not in self._nodes:
             self._nodes[kind, key] = await self._client.coordinator_lookup(kind, key)
         return self._nodes[kind, key]
+
+
+async def _nobody() -> set[int]:
+    await asyncio.sleep(_AWAY_S)
+    return {_NOT_COORDINATOR}
 
 
 def _who(identity: Identity) -> tuple[int, int]:
