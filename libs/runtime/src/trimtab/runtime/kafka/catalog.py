@@ -35,7 +35,6 @@ class KafkaCatalog:
 
     def __init__(self, connection: Connection) -> None:
         self._client = AIOKafkaClient(**connection.arguments("trimtab-catalog"))
-        self._seen: dict[str, _Topic] = {}
 
     async def start(self) -> None:
         """Connect. Raises aiokafka's KafkaConnectionError."""
@@ -85,15 +84,10 @@ class KafkaCatalog:
             leaders = {partition: leader for _, partition, leader, *_ in partitions}
             text = base64.urlsafe_b64encode(topic_id).decode().rstrip("=")
             found[name] = _Topic(TopicInfo(text, len(leaders)), leaders)
-        self._seen |= found
         return found
 
     async def _bounds(self, parts: Collection[Part], isolation: int) -> dict[Part, tuple[int, int]]:
-        """Ask who led the partitions when they were last seen. Who does not any more says so; then look them up."""
-        names = {part.topic for part in parts}
-        topics = {name: self._seen.pop(name) for name in names & self._seen.keys()}
-        if topics.keys() != names:
-            topics = await self._topics(names)
+        topics = await self._topics({part.topic for part in parts})
         by_leader: dict[int, list[Part]] = defaultdict(list)
         for part in parts:
             if part.topic not in topics:
@@ -102,7 +96,6 @@ class KafkaCatalog:
         first, last = await asyncio.gather(
             self._ends(by_leader, _EARLIEST, isolation), self._ends(by_leader, _LATEST, isolation)
         )
-        self._seen |= topics
         return {part: (first[part], last[part]) for part in parts}
 
     async def _ends(self, by_leader: Mapping[int, Collection[Part]], which: int, isolation: int) -> dict[Part, int]:
