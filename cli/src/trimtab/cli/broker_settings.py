@@ -29,6 +29,11 @@ SETTINGS: Mapping[str, str] = {
 of compacted topics is held back: at full speed it takes a core from those who wait for a prediction. While the markers
 of a task's last transaction are being written, its next one is tried every 2 ms instead of every 20."""
 
+COPYING: Mapping[str, str] = {"num.replica.fetchers": str(COPIES), "offsets.commit.timeout.ms": "9000"}
+"""Who copies asks whenever anything came, and each time for all partitions that its fetcher has: three fetchers ask
+more often, for a third each. Offsets wait longer for their copies than the 5 s of Kafka: until a broker that was killed
+is known to be, and transactions need not begin anew."""
+
 LOGGING = """\
 status = warn
 appender.out.type = Console
@@ -69,10 +74,6 @@ def properties(log_dir: Path, node: Node, nodes: Sequence[Node]) -> str:
 def replication(brokers: int) -> Mapping[str, str]:
     """Copies of everything, and how many must have a record before it counts as written: all but one.
 
-    Who copies asks whenever anything came, and each time for all partitions that its fetcher has: three fetchers ask
-    more often for a third each, which together is less. Offsets wait longer for their copies than the 5 s of Kafka:
-    until a broker that was killed is known to be, and its transactions need not begin anew.
-
     >>> replication(3)["default.replication.factor"], replication(3)["min.insync.replicas"]
     ('3', '2')
     >>> replication(1)["default.replication.factor"], replication(1)["min.insync.replicas"]
@@ -83,11 +84,10 @@ def replication(brokers: int) -> Mapping[str, str]:
     return {
         "default.replication.factor": str(copies),
         "min.insync.replicas": written,
-        "num.replica.fetchers": str(copies),
-        "offsets.commit.timeout.ms": "9000",
         "offsets.topic.replication.factor": str(copies),
         "transaction.state.log.replication.factor": str(copies),
         "transaction.state.log.min.isr": written,
         "share.coordinator.state.topic.replication.factor": str(copies),
         "share.coordinator.state.topic.min.isr": written,
+        **(COPYING if copies > 1 else {}),
     }
