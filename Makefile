@@ -71,7 +71,7 @@ bench: .venv/.ready ## throughput, latency, restore time, memory
 bench-drift: .venv/.ready ## false alarms and delays of the drift detectors
 	$(RUN) python bench/drift.py
 
-chaos: .venv/.ready ## kills, bad networks, a full disk, other releases, three brokers: is anything lost or doubled? (50 minutes)
+chaos: .venv/.ready ## kills, bad networks, a full disk, other releases, three brokers: is anything lost or doubled? (40 minutes)
 	$(RUN) python tests/chaos/campaign.py --plain
 
 up: .venv/.ready ## a local cluster
