@@ -158,9 +158,7 @@ async def test_an_object_store_that_takes_nothing_fails_the_training_and_not_the
 async def test_a_bucket_that_is_away_fails_the_training_and_not_the_next(
     state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with bucket() as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
+    with bucket(monkeypatch.setenv) as made:
         store = BlobStore("s3://bucket/models", retries=1)
         shop = await workshop(store, tmp_path)
         made.state = state

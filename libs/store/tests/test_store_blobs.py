@@ -16,7 +16,7 @@ from trimtab.store.errors import (
     BlobMissingError,
     StoreUnreachableError,
 )
-from trimtab.testing.bucket import Bucket, State, bucket
+from trimtab.testing.bucket import State, bucket
 
 NOTHING = "0" * 64
 
@@ -121,15 +121,8 @@ def test_a_bucket_that_does_not_answer() -> None:
         blobs.get(NOTHING)
 
 
-def use(made: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let clients find it."""
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-
-
 def test_a_bucket_that_the_usual_variables_describe(monkeypatch: pytest.MonkeyPatch) -> None:
-    with bucket() as made:
-        use(made, monkeypatch)
+    with bucket(monkeypatch.setenv) as made:
         blobs = BlobStore("s3://bucket/models", retries=0)
         blobs.put(b"abc")
         blobs.put(b"abc")
@@ -141,11 +134,10 @@ def test_a_bucket_that_the_usual_variables_describe(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("state", ["unavailable", "silent", "cut", "answer lost"])
-def test_a_bucket_that_is_away_says_so_and_keeps_nothing_by_halves(
+def test_a_bucket_that_is_away_says_so_and_takes_the_same_blob_once_it_is_back(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with bucket() as made:
-        use(made, monkeypatch)
+    with bucket(monkeypatch.setenv) as made:
         blobs = BlobStore("s3://bucket/models", retries=1)
         blobs.put(b"old")
         made.state = state

@@ -387,9 +387,7 @@ async def test_at_a_start_a_store_that_does_not_answer_holds_up_the_view_alone()
 async def test_while_the_bucket_is_away_the_model_before_serves_and_when_it_is_back_the_next(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with bucket() as made:
-        for name, value in made.environment.items():
-            monkeypatch.setenv(name, value)
+    with bucket(monkeypatch.setenv) as made:
         blobs = BlobStore("s3://bucket/models", retries=1)
         first, second = history(blobs, 2)
         view = DeploymentsView(LOOP, blobs, REGISTRY.verifier())

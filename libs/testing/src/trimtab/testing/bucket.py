@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -44,9 +44,11 @@ class Bucket:
 
 
 @contextmanager
-def bucket() -> Iterator[Bucket]:
-    """One that answers until the end of the block."""
+def bucket(setenv: Callable[[str, str], None]) -> Iterator[Bucket]:
+    """One that answers until the end of the block; clients find it by the variables that are set here."""
     made = Bucket()
+    for name, value in made.environment.items():
+        setenv(name, value)
     thread = threading.Thread(target=made.serve, daemon=True)
     thread.start()
     try:
