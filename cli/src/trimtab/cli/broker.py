@@ -31,7 +31,10 @@ from trimtab.cli.jars.progress import user_cache
 from trimtab.cli.processes import Identity, end, free_ports, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
-JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError")
+INLINING = ("-XX:InlineSmallCode=500", "-XX:FreqInlineSize=75", "-XX:MaxInlineLevel=9")
+"""How much of other methods the JVM's thorough compiler (C2) takes into one: far less than by default. It is done after
+a minute instead of many, and the cores, which the services need as well, are free; Kafka is no slower for it."""
+JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", *INLINING)
 START_S = 60.0
 STOP_S = 20.0
 RELEASE = "kafka.release"

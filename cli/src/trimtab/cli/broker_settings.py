@@ -29,9 +29,9 @@ SETTINGS: Mapping[str, str] = {
 of compacted topics is held back: at full speed it takes a core from those who wait for a prediction. While the markers
 of a task's last transaction are being written, its next one is tried every 2 ms instead of every 20."""
 
-COPYING: Mapping[str, str] = {"num.replica.fetchers": str(COPIES), "offsets.commit.timeout.ms": "9000"}
-"""Who copies asks whenever anything came, and each time for all partitions that its fetcher has: three fetchers ask
-more often, for a third each. Offsets wait longer for their copies than the 5 s of Kafka: until a broker that was killed
+COPYING: Mapping[str, str] = {"num.replica.fetchers": "9", "offsets.commit.timeout.ms": "9000"}
+"""Who copies asks whenever anything came, and each time for all partitions that its fetcher has: nine fetchers ask more
+often, for a ninth each. Offsets wait longer for their copies than the 5 s of Kafka: until a broker that was killed
 is known to be, and transactions need not begin anew."""
 
 LOGGING = """\
