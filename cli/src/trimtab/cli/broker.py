@@ -32,8 +32,8 @@ from trimtab.cli.processes import Identity, end, free_ports, identity, spawn
 from trimtab.cli.settings import ClusterSettings
 
 INLINING = ("-XX:InlineSmallCode=500", "-XX:FreqInlineSize=75", "-XX:MaxInlineLevel=9")
-"""How much of other methods the JVM's thorough compiler (C2) takes into one: far less than by default. It is done after
-a minute instead of many, and the cores, which the services need as well, are free; Kafka is no slower for it."""
+"""How much of other methods the JVM's thorough compiler (C2) takes into one: far less than by default. It is done much
+sooner, and leaves the cores to the services; Kafka is no slower for it (`make bench` shows its CPU an event)."""
 JVM = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", *INLINING)
 START_S = 60.0
 STOP_S = 20.0
