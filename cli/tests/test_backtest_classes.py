@@ -1,6 +1,7 @@
 """A loop with classes through the backtest: a class that comes late, a metric by its declaration, every policy."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,21 @@ def test_a_class_that_a_model_does_not_know_was_impossible_to_it(read: Recording
     own = np.where(history.labels == 2, -1, history.labels)
     for metric in metrics.FOR_TASK["multiclass"]:
         assert measure(metric, history.labels[rows], scores[rows]) == measure(metric, own[rows], scores[rows, :2])
+
+
+def test_fits_on_all_cores_neither_fail_nor_change_each_other(read: Recording) -> None:
+    """Each warns that it did not converge; a schedule that fits half as often made half of them."""
+    history = read.history
+    first_ms = history.first_due_ms()
+    assert first_ms is not None
+    unconverged = replace(history.loop, model=replace(history.loop.model, params={"max_iter": 1}))
+    often, seldom = (kept(replace(history, loop=unconverged), first_ms, hours * HOUR_MS, None) for hours in (3, 6))
+    assert len(often.fits) > 60
+    assert set(seldom.fits) < set(often.fits)
+    served_ms = history.asks.at_ms - first_ms - history.loop.train.fit_time_ms
+    both = (served_ms >= 0) & (served_ms % (6 * HOUR_MS) < 3 * HOUR_MS)
+    assert both.sum() > 100
+    assert np.array_equal(often.scores[both], seldom.scores[both])
 
 
 def test_the_closed_loop_learns_the_new_class(read: Recording) -> None:

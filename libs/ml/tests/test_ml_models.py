@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,6 +152,22 @@ def test_another_process_makes_the_same_bytes() -> None:
         for seed in range(2)
     }
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("estimator", ["sklearn.linear_model.LogisticRegression", f"{HGB}Classifier"])
+def test_models_made_side_by_side_are_those_made_alone(estimator: str) -> None:
+    """As a backtest makes them, on all cores."""
+
+    def made(seed: int) -> packaging.Package:
+        few = rows("binary", count=120, seed=seed)
+        unconverged = model(estimator, max_iter=2)
+        return packaging.package(training.fit(unconverged, "binary", few, seed), few)
+
+    with training.confined(), ThreadPoolExecutor(8) as pool:
+        beside = list(pool.map(made, range(24)))
+    assert [(one.onnx_digest, one.skops_digest, one.obstacle) for one in beside] == [
+        (one.onnx_digest, one.skops_digest, one.obstacle) for one in map(made, range(24))
+    ]
 
 
 def test_another_seed_may_give_another_model() -> None:

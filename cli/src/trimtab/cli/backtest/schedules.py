@@ -45,7 +45,7 @@ def kept(
     scores = history.unscored(len(history.asks))
     fits, fit_s = [], 0.0
     spans = list(pairwise([*due_times(history, first_ms, every_ms), FOREVER_MS]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with training.confined(), ThreadPoolExecutor(os.cpu_count()) as pool:
         for (at_ms, _), served in zip(
             spans, pool.map(lambda span: _served(history, history_ms, span), spans), strict=True
         ):

@@ -19,7 +19,7 @@ _NUMPY = frozenset({"numpy.dtype", "numpy.ndarray", "numpy.random.mtrand.RandomS
 
 
 def build(path: str, params: Mapping[str, Any], seed: int) -> BaseEstimator:
-    """The estimator, unfitted, seeded where it draws numbers, on one core.
+    """The estimator, unfitted, seeded where it draws numbers, on one core (scikit-learn's are by themselves).
 
     `path`: an import path below `sklearn.`, or a name of the entry point group `trimtab.estimators`.
     Raises EstimatorNotAllowedError, EstimatorParameterError.
@@ -32,7 +32,7 @@ def build(path: str, params: Mapping[str, Any], seed: int) -> BaseEstimator:
     for name in params:
         if name not in known:
             raise EstimatorParameterError(path, name, known)
-    fixed = {"random_state": seed, "n_jobs": 1}
+    fixed = {"random_state": seed} if path.startswith("sklearn.") else {"random_state": seed, "n_jobs": 1}
     defaults = {name: value for name, value in fixed.items() if name in known}
     return kind(**{**defaults, **params})
 

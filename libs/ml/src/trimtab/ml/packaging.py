@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def to_onnx(fitted: Fitted) -> bytes:
     if spec.categories:
         puts.append(("categories", StringTensorType([None, len(spec.categories)])))
     options = {} if spec.task == "regression" else {"zipmap": False}
-    with conversion(), warnings.catch_warnings():
+    with _CONVERTING, conversion(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # skl2onnx reads attributes that scikit-learn is about to drop
         model = skl2onnx.convert_sklearn(
             fitted.pipeline, name="trimtab", initial_types=puts, options=options, target_opset=OPSET
@@ -143,6 +144,9 @@ def to_onnx(fitted: Fitted) -> bytes:
     model.opset_import.extend(make_opsetid(domain, number) for domain, number in opsets)
     model.metadata_props.append(StringStringEntryProto(key=SPEC_KEY, value=spec.to_json()))
     return bytes(model.SerializeToString(deterministic=True))
+
+
+_CONVERTING = Lock()
 
 
 @contextmanager

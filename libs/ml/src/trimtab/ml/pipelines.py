@@ -55,7 +55,7 @@ def build(estimator: BaseEstimator, calibrate: str, numbers: Numbers, categories
 
 def _calibrated(estimator: BaseEstimator) -> CalibratedClassifierCV:
     """Platt's sigmoid on three contiguous folds: rows stand in order of time, so no fold is a shuffle of the others."""
-    return CalibratedClassifierCV(estimator, method="sigmoid", cv=CALIBRATION_FOLDS, n_jobs=1)
+    return CalibratedClassifierCV(estimator, method="sigmoid", cv=CALIBRATION_FOLDS)
 
 
 def _columns(estimator: BaseEstimator, numbers: Numbers, categories: Categories) -> ColumnTransformer:

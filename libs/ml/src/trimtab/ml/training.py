@@ -5,7 +5,8 @@ import json
 import platform
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -65,13 +66,24 @@ def fit(model: Model, task: Task, rows: Dataset, seed: int, weights: NDArray[np.
     pipeline = pipelines.build(estimator, model.calibrate, numbers, categories)
     extra = {} if weights is None else {"estimator__sample_weight": weights}
     began_s = time.thread_time()
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # convergence and the like: the gate judges the model, not its fit
+    with confined():
         try:
             pipeline.fit(pipelines.frame(numbers, categories), target, **extra)
         except (ValueError, TypeError, ArithmeticError, MemoryError, RuntimeError, np.linalg.LinAlgError) as error:
             raise EstimatorFailedError(model.estimator, f"{type(error).__name__}: {error}") from error
     return Fitted(spec, pipeline, time.thread_time() - began_s)
+
+
+@contextmanager
+def confined() -> Iterator[None]:
+    """Numerical libraries on one core, no warnings of convergence and the like: the gate judges a model, not its fit.
+
+    Both are settings of the process. Who fits in several threads is within from before the first until after the last,
+    so that what one of them takes back is what the others need.
+    """
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check_kind(model: Model, task: Task, estimator: Any) -> None:
